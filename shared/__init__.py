@@ -1,0 +1,1 @@
+"""What every service shares: messages, money, the bus, stores, exchanges and the way a service lives."""

@@ -1,0 +1,1 @@
+"""The market's nouns and their arithmetic: instruments, money, ledger, portfolio. Pure."""

@@ -1,0 +1,94 @@
+"""msgpack in and out, and the hash that tells whether two builds speak the same schema.
+
+In: messages, or bytes from anybody. Out: bytes, or messages. Never: a partly decoded or silently coerced message.
+"""
+
+import hashlib
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from shared.errors import DecodeError
+from shared.messages.account import AccountSnapshot
+from shared.messages.base import Message
+from shared.messages.command import Command, CommandAudit, CommandReply
+from shared.messages.decision import DecisionRecord
+from shared.messages.market import (
+    Bar,
+    BarsClosed,
+    Bbo,
+    BookSnapshot,
+    InstrumentDefinition,
+    MarketStatus,
+    Trade,
+    TradeBatch,
+)
+from shared.messages.order import OrderApproved, OrderEvent, OrderIntent, OrderRefused
+from shared.messages.risk import RiskHalt, RiskState
+from shared.messages.signal import Signal
+from shared.messages.system import DeadLetter, Heartbeat, Progress
+
+AnyMessage = (
+    Trade
+    | TradeBatch
+    | Bbo
+    | BookSnapshot
+    | Bar
+    | BarsClosed
+    | InstrumentDefinition
+    | MarketStatus
+    | Signal
+    | OrderIntent
+    | OrderApproved
+    | OrderRefused
+    | OrderEvent
+    | RiskState
+    | RiskHalt
+    | AccountSnapshot
+    | DecisionRecord
+    | Command
+    | CommandReply
+    | CommandAudit
+    | Heartbeat
+    | Progress
+    | DeadLetter
+)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[AnyMessage] = msgspec.msgpack.Decoder(AnyMessage)
+
+
+def encode(message: Message) -> bytes:
+    """Return the message as msgpack."""
+    return _encoder.encode(message)
+
+
+def decode(payload: bytes) -> AnyMessage:
+    """Return the message in `payload`.
+
+    Raises DecodeError for anything that is not exactly one message of this schema.
+    """
+    try:
+        return _decoder.decode(payload)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise DecodeError(str(error)) from error
+
+
+def message_types() -> tuple[type[Message], ...]:
+    """Return every message type, in flow order."""
+    return AnyMessage.__args__
+
+
+@cache
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema definitions of every message type, keyed by type name."""
+    _, components = msgspec.json.schema_components(message_types(), ref_template="#/$defs/{name}")
+    return dict(sorted(components.items()))
+
+
+@cache
+def schema_hash() -> str:
+    """Return 12 hex digits that change whenever any message's shape changes."""
+    canonical = msgspec.json.encode(schema(), order="deterministic")
+    return hashlib.sha256(canonical).hexdigest()[:12]
