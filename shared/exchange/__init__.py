@@ -1,0 +1,1 @@
+"""Venues behind one port: real ones, and the paper venue that fills against market data."""

@@ -1,0 +1,169 @@
+"""The execution side of a venue, as the execution service sees it.
+
+In: order requests under the caller's own client order ids. Out: orders, trades and balances as the venue knows them.
+Never: a second execution under one client order id; an exception where the answer is "there is none".
+
+Every call may raise UnavailableError (nothing was asked). `submit` and `cancel` also raise RejectedError (a definite
+no, nothing happened) and UnknownOutcomeError (it may have happened: `query` by the same id, never by sending anew).
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from enum import StrEnum
+from typing import Protocol
+
+import msgspec
+
+from shared.messages.account import Balance
+from shared.messages.base import Side
+from shared.messages.instrument import Instrument
+from shared.messages.market import Bar, BarsClosed, Bbo, BookSnapshot
+from shared.messages.order import Fill, OrderState, OrderType, TimeInForce
+
+
+class VenueRejectCode(StrEnum):
+    """Name why a venue refused a request; it is the `code` of the RejectedError."""
+
+    INSTRUMENT_UNKNOWN = "instrument_unknown"
+    REQUEST_MALFORMED = "request_malformed"
+    PRECISION = "precision"
+    QUANTITY_MIN = "quantity_min"
+    NOTIONAL_MIN = "notional_min"
+    BALANCE = "balance"
+    MARKET_MISSING = "market_missing"
+    POST_ONLY_WOULD_TAKE = "post_only_would_take"
+
+
+class OrderRequest(msgspec.Struct, frozen=True):
+    """Ask a venue for an order; exactly one of `quantity` (base units) and `quote_amount` (quote units) is set.
+
+    `limit_price` is set for limit orders only. `quote_amount` is for market orders only; a buy spends at most that.
+    `price_bound` is the worst price a market order may fill at (a venue without the notion sends a limit IOC).
+    """
+
+    client_order_id: str
+    instrument: str
+    side: Side
+    type: OrderType
+    quantity: Decimal | None = None
+    quote_amount: Decimal | None = None
+    limit_price: Decimal | None = None
+    price_bound: Decimal | None = None
+    time_in_force: TimeInForce = TimeInForce.GTC
+
+
+class VenueOrder(msgspec.Struct, frozen=True):
+    """State an order as the venue knows it.
+
+    `fills` are those known to this answer, oldest first; they are complete when their quantities sum to
+    `filled_quantity`. `reason` says why a cancelled order is so. Times are the venue's, nanoseconds UTC.
+    """
+
+    client_order_id: str
+    venue_order_id: str
+    instrument: str
+    side: Side
+    type: OrderType
+    time_in_force: TimeInForce
+    state: OrderState
+    quantity: Decimal | None
+    quote_amount: Decimal | None
+    limit_price: Decimal | None
+    filled_quantity: Decimal
+    filled_quote: Decimal
+    fills: tuple[Fill, ...]
+    reason: str
+    created_at_ns: int
+    updated_at_ns: int
+
+
+class VenueTrade(msgspec.Struct, frozen=True):
+    """Report one execution of the account; `sequence` rises with each of them, over all instruments.
+
+    `client_order_id` is None where the venue does not say it. `fill.fill_id` is the venue's trade id.
+    """
+
+    sequence: int
+    client_order_id: str | None
+    venue_order_id: str
+    instrument: str
+    side: Side
+    fill: Fill
+
+
+class VenueExecution(Protocol):
+    """Send, cancel and look up the orders of one account at one venue."""
+
+    @property
+    def venue(self) -> str:
+        """Return the venue's name, as in subjects."""
+        ...
+
+    async def submit(self, request: OrderRequest) -> VenueOrder:
+        """Send an order and return it with the fills known so far.
+
+        The same request under the same client order id returns the same order again, never a second execution.
+        Raises RejectedError (a VenueRejectCode) for a definite no, UnknownOutcomeError when nobody knows,
+        IntegrityError when the id is taken by another request.
+        """
+        ...
+
+    async def cancel(self, client_order_id: str, instrument: str) -> VenueOrder | None:
+        """Cancel an order and return how it now stands; None when the venue knows no such order.
+
+        Cancelling an order that is filled or cancelled already changes nothing and returns it.
+        Raises UnknownOutcomeError when nobody knows.
+        """
+        ...
+
+    async def query(self, client_order_id: str, instrument: str) -> VenueOrder | None:
+        """Return the order with that client order id, or None when the venue says there is none."""
+        ...
+
+    async def open_orders(self, instrument: str | None = None) -> tuple[VenueOrder, ...]:
+        """Return the orders that still rest, of one instrument or (None) of all, oldest first."""
+        ...
+
+    async def trades_since(self, sequence: int, *, limit: int = 1000) -> tuple[VenueTrade, ...]:
+        """Return up to `limit` trades with a sequence above `sequence`, oldest first; 0 asks from the start."""
+        ...
+
+    async def balances(self) -> tuple[Balance, ...]:
+        """Return every asset's free and locked amount, sorted by asset; an asset never touched is absent."""
+        ...
+
+
+class SimulatedVenue(VenueExecution, Protocol):
+    """Be a venue that fills against market data which its owner hands in.
+
+    Market input is idempotent: what is not newer than the last handled changes nothing and returns no trades.
+    The trades returned are those that the input caused to resting orders; `trades_since` has them too.
+    """
+
+    async def define_instrument(self, instrument: Instrument) -> None:
+        """Make an instrument tradable, or replace its grid; the same definition again changes nothing."""
+        ...
+
+    async def deposit(self, deposit_id: str, amounts: Mapping[str, Decimal]) -> bool:
+        """Credit assets once per `deposit_id` and return True; a known id changes nothing and returns False."""
+        ...
+
+    async def on_bar(self, bar: Bar) -> tuple[VenueTrade, ...]:
+        """Take one closed bar. Raises InputError for a price or volume that no market can have."""
+        ...
+
+    async def on_bbo(self, bbo: Bbo) -> tuple[VenueTrade, ...]:
+        """Take the best bid and ask. Raises InputError for a price or size that no market can have."""
+        ...
+
+    async def on_book(self, book: BookSnapshot) -> tuple[VenueTrade, ...]:
+        """Take a book snapshot. Raises InputError for a price or size that no market can have."""
+        ...
+
+    async def on_bars_closed(self, closed: BarsClosed) -> None:
+        """Learn that every bar of `close_time_ns` was handed in: the whole venue's market time is that."""
+        ...
+
+    def market_time_ns(self, instrument: str) -> int:
+        """Return how far the venue has seen this instrument's market, nanoseconds UTC; 0 before the first input."""
+        ...
