@@ -1,0 +1,171 @@
+"""Configuration: one TOML tree, a section per service, overridden by the environment and by `--set`.
+
+In: a file, `CASCADE_<SECTION>__<KEY>` variables, `section.key=value` texts. Out: frozen Structs, made by their owners.
+Never: an unknown key, a silent default for a mistyped one, a half-applied override.
+"""
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from shared.domain.instruments import bus_symbol
+from shared.errors import ConfigError, InputError
+
+type Tree = dict[str, "Tree | str | int | bool | list[str] | None"]
+T = TypeVar("T", bound=msgspec.Struct)
+
+SECTIONS = ("stack", "market_data", "rebalancer", "risk", "execution", "recorder", "dashboard")
+_VARIABLE = re.compile(r"^CASCADE_([A-Z_]+?)__([A-Z0-9_]+)$")
+
+
+class Mode(StrEnum):
+    """Name where market data comes from and where orders go."""
+
+    SANDBOX = "sandbox"
+    PAPER = "paper"
+    LIVE = "live"
+
+
+class StackConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Configure what all services agree on. Markets are bus tokens (`BTC-USDT`), money in `quote_asset`."""
+
+    mode: Mode = Mode.SANDBOX
+    venue: str = "sandbox"
+    assets: tuple[str, ...] = ("RIVER-USDT", "H-USDT", "PENGU-USDT", "TAO-USDT")
+    quote_asset: str = "USDT"
+    timeframe: str = "15m"
+    initial_usdt: Decimal = Decimal(10_000)
+
+    def __post_init__(self) -> None:
+        if not self.venue or not re.fullmatch(r"[a-z0-9_-]+", self.venue):
+            raise ValueError(f"venue must be a lower-case word, got {self.venue!r}")
+        if len(self.assets) < 2:
+            raise ValueError("assets must name at least two markets, for example ASSETS=HUSDT,TAOUSDT")
+        if len(set(self.assets)) != len(self.assets):
+            raise ValueError(f"assets names a market twice: {', '.join(self.assets)}")
+        for asset in self.assets:
+            if bus_symbol(asset) != asset or not asset.endswith(f"-{self.quote_asset}"):
+                raise ValueError(f"assets: {asset!r} must be written as BASE-{self.quote_asset}")
+        timeframe_ns(self.timeframe)
+        if not self.initial_usdt.is_finite() or self.initial_usdt <= 0:
+            raise ValueError(f"initial_usdt must be a positive amount, got {self.initial_usdt}")
+
+
+def timeframe_ns(timeframe: str) -> int:
+    """Return the length of `1s`, `15m`, `4h`, `1d` in nanoseconds; raises ValueError for anything else."""
+    match = re.fullmatch(r"([1-9][0-9]{0,3})([smhd])", timeframe)
+    if match is None:
+        raise ValueError(f"timeframe must look like 1m, 15m, 4h or 1d, got {timeframe!r}")
+    seconds = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}[match[2]]
+    return int(match[1]) * seconds * 1_000_000_000
+
+
+class Settings:
+    """Hold the merged tree and hand out its sections."""
+
+    def __init__(self, tree: Tree) -> None:
+        unknown = sorted(set(tree) - set(SECTIONS))
+        if unknown:
+            raise ConfigError(f"[{unknown[0]}] is no section{_suggestion(unknown[0], SECTIONS)}")
+        self.tree = tree
+        self.stack = self.section("stack", StackConfig)
+
+    def section(self, name: str, kind: type[T], **defaults: object) -> T:
+        """Return the section decoded as `kind`; `defaults` fill keys that it leaves out.
+
+        Raises ConfigError that names the key, what is wrong and the fix.
+        """
+        raw = self.tree.get(name) or {}
+        if not isinstance(raw, dict):
+            raise ConfigError(f"[{name}] must be a table of keys, got {raw!r}")
+        merged: Tree = dict(raw)
+        if name == "stack" and isinstance(merged.get("assets"), str | list):
+            merged["assets"] = _asset_list(merged["assets"])
+        known = kind.__struct_fields__
+        for key in merged:
+            if key not in known:
+                raise ConfigError(f"{name}.{key} is no setting{_suggestion(key, known)}")
+        try:
+            return msgspec.convert(defaults | merged, kind, strict=False)
+        except msgspec.ValidationError as error:
+            raise ConfigError(f"{name}{_located(error)}") from error
+
+    def to_json(self) -> bytes:
+        """Return the merged tree, so that a child process sees exactly what was validated."""
+        return msgspec.json.encode(self.tree)
+
+
+def load_settings(
+    path: Path | None = None, overrides: Sequence[str] = (), environ: Mapping[str, str] | None = None
+) -> Settings:
+    """Merge the file (TOML or JSON), then the environment, then `section.key=value` overrides.
+
+    Raises ConfigError for anything that is not understood.
+    """
+    tree: Tree = _read(path) if path is not None else {}
+    for name, value in sorted((os.environ if environ is None else environ).items()):
+        match = _VARIABLE.match(name)
+        if match:
+            _assign(tree, match[1].lower(), match[2].lower(), value, source=name)
+    for override in overrides:
+        target, equals, value = override.partition("=")
+        section, dot, key = target.strip().partition(".")
+        if not (equals and dot and section and key):
+            raise ConfigError(
+                f"--set {override!r} must be section.key=value, for example rebalancer.sell_percentage=0.1"
+            )
+        _assign(tree, section, key, value.strip(), source=f"--set {override}")
+    return Settings(tree)
+
+
+def _read(path: Path) -> Tree:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"configuration file {path}: {error.strerror}") from error
+    try:
+        if path.suffix == ".json":
+            return msgspec.json.decode(text, type=dict)
+        # Texts keep every digit; a float would lose some before Decimal sees them.
+        return tomllib.loads(text, parse_float=str)
+    except (tomllib.TOMLDecodeError, msgspec.DecodeError) as error:
+        raise ConfigError(f"configuration file {path}: {error}") from error
+
+
+def _assign(tree: Tree, section: str, key: str, value: str, *, source: str) -> None:
+    if section not in SECTIONS:
+        raise ConfigError(f"{source}: {section!r} is no section{_suggestion(section, SECTIONS)}")
+    table = tree.setdefault(section, {})
+    if not isinstance(table, dict):
+        raise ConfigError(f"{source}: [{section}] must be a table of keys")
+    table[key] = value
+
+
+def _asset_list(value: object) -> list[str]:
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list):
+        raise ConfigError(f"stack.assets must be a list of markets, got {value!r}")
+    try:
+        return [bus_symbol(str(item).strip()) for item in items if str(item).strip()]
+    except InputError as error:
+        raise ConfigError(f"stack.assets: {error}") from error
+
+
+def _suggestion(word: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f": did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
+
+
+def _located(error: msgspec.ValidationError) -> str:
+    text, separator, location = str(error).rpartition(" - at `$")
+    if not separator:
+        return f": {error}"
+    return f"{location.rstrip('`')}: {text}"
