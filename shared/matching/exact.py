@@ -1,0 +1,46 @@
+"""Arithmetic on money that is exact or fails.
+
+In: finite Decimals. Out: exact sums and products, and whole numbers of grid steps. Never: a silent rounding.
+The only roundings are `floor_units` and `ceil_units`, which say which way they go.
+"""
+
+from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+
+# 120 digits hold a product of any three amounts, prices or rates that a market can have.
+EXACT = Context(prec=120, Emin=-999, Emax=999, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
+
+multiply = EXACT.multiply
+add = EXACT.add
+subtract = EXACT.subtract
+
+
+def decimal_of(value: float) -> Decimal:
+    """Return the decimal number that `value` is written as."""
+    return Decimal(repr(value))
+
+
+def floor_units(value: Decimal, unit: Decimal) -> int:
+    """Return how many whole `unit`s fit into `value` (at least zero, same dimension)."""
+    return int(EXACT.divide_int(value, unit))
+
+
+def ceil_units(value: Decimal, unit: Decimal) -> int:
+    """Return the fewest whole `unit`s that cover `value` (at least zero, same dimension)."""
+    whole, rest = EXACT.divmod(value, unit)
+    return int(whole) + (1 if rest else 0)
+
+
+def floor_to(value: Decimal, unit: Decimal) -> Decimal:
+    """Round `value` (at least zero) down to a multiple of `unit`."""
+    return multiply(EXACT.divide_int(value, unit), unit)
+
+
+def ceil_to(value: Decimal, unit: Decimal) -> Decimal:
+    """Round `value` (at least zero) up to a multiple of `unit`."""
+    return multiply(Decimal(ceil_units(value, unit)), unit)
+
+
+def whole_units(value: Decimal, unit: Decimal) -> int | None:
+    """Return `value / unit` when it is a whole number, else None."""
+    whole, rest = EXACT.divmod(value, unit)
+    return None if rest else int(whole)
