@@ -1,0 +1,127 @@
+"""What the page shows, folded from messages.
+
+In: messages in any order, some twice, some missing. Out: the newest truth about account, orders, decisions, services.
+Never: I/O, a clock, an unbounded list, a value that no message carried.
+"""
+
+from collections import OrderedDict, deque
+from decimal import Decimal
+
+import msgspec
+
+from shared.messages import (
+    AccountSnapshot,
+    AnyMessage,
+    Bar,
+    BarsClosed,
+    DecisionRecord,
+    Heartbeat,
+    MarketStatus,
+    OrderEvent,
+    OrderRefused,
+    RiskState,
+)
+
+QUIET_ACTIONS = frozenset({"none", "wait"})
+FILLS_MAX = 40
+
+
+class EquityPoint(msgspec.Struct, frozen=True):
+    """State the account's equity (quote units) at market time `at_ns`."""
+
+    at_ns: int
+    equity: Decimal
+
+
+class Board:
+    """Hold the newest truth; `version` rises with every change that a page could show."""
+
+    def __init__(self, *, venue: str, equity_points_max: int, decisions_max: int) -> None:
+        self.venue = venue
+        self.version = 0
+        self.account: AccountSnapshot | None = None
+        self.equity: list[EquityPoint] = []
+        self.decisions: deque[DecisionRecord] = deque(maxlen=decisions_max)
+        self.last_look: DecisionRecord | None = None
+        self.orders: OrderedDict[str, OrderEvent] = OrderedDict()
+        self.fills: deque[OrderEvent] = deque(maxlen=FILLS_MAX)
+        self.refusals: deque[OrderRefused] = deque(maxlen=FILLS_MAX)
+        self.services: dict[tuple[str, str], Heartbeat] = {}
+        self.trading: RiskState | None = None
+        self.market: BarsClosed | None = None
+        self.market_status: MarketStatus | None = None
+        self.closes: dict[str, float] = {}
+        self._equity_points_max = equity_points_max
+        self._seen_decisions: deque[str] = deque(maxlen=4 * decisions_max)
+        self._seen_fills: deque[str] = deque(maxlen=4 * FILLS_MAX)
+
+    def apply(self, message: AnyMessage) -> None:
+        """Fold one message in; what is older than what is shown, or seen before, changes nothing."""
+        match message:
+            case AccountSnapshot():
+                self._apply_account(message)
+            case DecisionRecord():
+                self._apply_decision(message)
+            case OrderEvent():
+                self._apply_order(message)
+            case OrderRefused():
+                self.refusals.appendleft(message)
+            case Heartbeat():
+                self.services[message.service, message.instance] = message
+            case RiskState():
+                if self.trading is None or message.changed_at_ns >= self.trading.changed_at_ns:
+                    self.trading = message
+            case BarsClosed():
+                if self.market is None or message.close_time_ns > self.market.close_time_ns:
+                    self.market = message
+            case Bar():
+                self.closes[message.instrument] = message.close
+            case MarketStatus():
+                self.market_status = message
+            case _:
+                return
+        self.version += 1
+
+    def open_orders(self) -> list[OrderEvent]:
+        """Return the orders that the venue may still act on, newest first."""
+        return [event for event in reversed(self.orders.values()) if not event.state.is_terminal]
+
+    def _apply_account(self, snapshot: AccountSnapshot) -> None:
+        current = self.account
+        order = (snapshot.as_of_ns, snapshot.ledger_sequence)
+        if current is not None and order < (current.as_of_ns, current.ledger_sequence):
+            return
+        self.account = snapshot
+        if snapshot.equity_usdt is None:
+            return
+        point = EquityPoint(at_ns=snapshot.as_of_ns, equity=snapshot.equity_usdt)
+        if self.equity and self.equity[-1].at_ns == point.at_ns:
+            self.equity[-1] = point
+        else:
+            self.equity.append(point)
+        if len(self.equity) > self._equity_points_max:
+            # Halving keeps the whole history at half the detail; the newest point always stays.
+            self.equity = self.equity[::-2][::-1]
+
+    def _apply_decision(self, record: DecisionRecord) -> None:
+        if record.decision_id in self._seen_decisions:
+            return
+        self._seen_decisions.append(record.decision_id)
+        if record.action in QUIET_ACTIONS:
+            self.last_look = record
+        else:
+            self.decisions.appendleft(record)
+
+    def _apply_order(self, event: OrderEvent) -> None:
+        known = self.orders.get(event.intent_id)
+        if known is None or (event.ledger_sequence >= known.ledger_sequence and not known.state.is_terminal):
+            self.orders[event.intent_id] = event
+            self.orders.move_to_end(event.intent_id)
+        while len(self.orders) > 500:
+            oldest = next((key for key, order in self.orders.items() if order.state.is_terminal), None)
+            if oldest is None:
+                break
+            del self.orders[oldest]
+        if event.fill is not None and event.fill.fill_id not in self._seen_fills:
+            self._seen_fills.append(event.fill.fill_id)
+            self.fills.appendleft(event)
