@@ -1,5 +1,7 @@
 """Every subject, built in one place: namespace first, identifiers last, no `.`, `*`, `>` or space in a token."""
 
+import re
+
 from shared.errors import InputError
 
 MD_ALL = "md.>"
@@ -112,3 +114,35 @@ def progress(service: str) -> str:
 def dead_letter(service: str) -> str:
     """Return the subject of frames that a service could not handle."""
     return f"dead.{token(service)}"
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Tell whether `subject` falls under `pattern`; `*` stands for one token, a final `>` for one or more."""
+    if pattern == subject:
+        return True
+    wanted = pattern.split(".")
+    given = subject.split(".")
+    if wanted[-1] == ">":
+        if len(given) < len(wanted):
+            return False
+        wanted.pop()
+    elif len(given) != len(wanted):
+        return False
+    return all(want in ("*", have) for want, have in zip(wanted, given, strict=False))
+
+
+def concrete(subject: str) -> str:
+    """Return `subject` if a message may be published on it; raises InputError otherwise."""
+    for part in subject.split("."):
+        token(part)
+    return subject
+
+
+_KEY = re.compile(r"[-/_=A-Za-z0-9]+(\.[-/_=A-Za-z0-9]+)*")
+
+
+def bucket_key(key: str) -> str:
+    """Return `key` if a key-value bucket can hold it; raises InputError otherwise."""
+    if not _KEY.fullmatch(key):
+        raise InputError(f"{key!r} cannot be a key: use letters, digits and any of - / _ = . between them")
+    return key
