@@ -12,7 +12,7 @@ import msgspec
 from services.dashboard.core.board import EquityPoint
 
 WIDTH, HEIGHT = 800, 220
-TOP, BOTTOM, LEFT, RIGHT = 12, 24, 8, 62
+TOP, BOTTOM, LEFT, RIGHT = 12, 24, 8, 74
 COLUMNS_MAX = 400
 
 

@@ -1,0 +1,140 @@
+import re
+from collections.abc import AsyncIterator
+
+import httpx
+import msgspec
+import pytest
+
+from services.dashboard.config import DashboardConfig
+from services.dashboard.service import DashboardService
+from services.dashboard.web import WebServer
+from shared.bus.memory import MemoryBroker, MemoryBus
+from shared.bus.port import Delivery
+from shared.bus.streams import BUCKETS, STREAMS
+from shared.messages import Command, CommandReply
+from shared.testing.samples import START_NS, decision, week
+
+
+class Quiet:
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+
+class World:
+    def __init__(self) -> None:
+        self.broker = MemoryBroker()
+        self.bus = MemoryBus(self.broker, service="dashboard")
+        self.service = DashboardService(self.bus, DashboardConfig(), venue="sandbox", web=lambda _: Quiet())
+        self.web = WebServer(self.service, DashboardConfig(), mode="sandbox")
+        self.commands: list[Command] = []
+
+    async def answer(self, delivery: Delivery) -> CommandReply:
+        assert isinstance(delivery.message, Command)
+        self.commands.append(delivery.message)
+        return CommandReply(ok=True, detail="halted: <b>by</b> you", correlation_id="", result="{}")
+
+    def client(self, host: str = "127.0.0.1") -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.ASGITransport(self.web.app), base_url=f"http://{host}:8080")
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    made = World()
+    await made.bus.connect()
+    await made.bus.bootstrap(STREAMS, BUCKETS)
+    yield made
+    await made.service.drain()
+    await made.bus.close()
+
+
+def token_in(html: str) -> str:
+    found = re.search(r'name="token" value="([^"]+)"', html)
+    assert found is not None
+    return found[1]
+
+
+async def test_the_page_renders_before_anything_was_heard(world: World) -> None:
+    async with world.client() as client:
+        answer = await client.get("/")
+    assert answer.status_code == 200
+    assert "risk was not heard of" in answer.text
+
+
+async def test_the_page_shows_what_the_bus_said_and_recalls_the_past(world: World) -> None:
+    await world.bus.publish("decision.rebalancer.cascade", decision(3, "upside", "H is far up"), message_id="d3")
+    await world.service.start()
+    for message in week(START_NS):
+        world.service.hear(message)
+    async with world.client() as client:
+        page, state = await client.get("/"), await client.get("/api/state")
+    assert "H is far up" in page.text and "RIVER-USDT" in page.text
+    assert msgspec.json.decode(state.content)["trading"] == "active"
+
+
+async def test_texts_from_messages_are_escaped(world: World) -> None:
+    world.service.hear(decision(1, "upside", "<script>alert(1)</script>"))
+    async with world.client() as client:
+        html = (await client.get("/")).text
+    assert "<script>alert" not in html
+    assert "&lt;script&gt;alert" in html
+
+
+async def test_halt_is_a_command_with_user_and_reason(world: World) -> None:
+    responding = await world.bus.respond("cmd.risk.halt", world.answer)
+    async with world.client() as client:
+        token = token_in((await client.get("/")).text)
+        answer = await client.post("/trading/halt", data={"token": token, "reason": "too wild"})
+        notice = await client.get(answer.headers["location"])
+    await responding.stop()
+    assert answer.status_code == 303
+    assert [(c.verb, c.reason) for c in world.commands] == [("halt", "too wild")]
+    assert world.commands[0].user.startswith("dashboard:")
+    assert "halted: &lt;b&gt;by&lt;/b&gt; you" in notice.text
+
+
+async def test_resume_without_a_reason_is_not_sent(world: World) -> None:
+    async with world.client() as client:
+        token = token_in((await client.get("/")).text)
+        answer = await client.post("/trading/resume", data={"token": token, "reason": "  "})
+    assert "reason" in answer.headers["location"]
+    assert world.commands == []
+
+
+async def test_a_risk_service_that_does_not_answer_is_no_success(world: World) -> None:
+    async with world.client() as client:
+        token = token_in((await client.get("/")).text)
+        answer = await client.post("/trading/halt", data={"token": token})
+    assert "did+not+answer" in answer.headers["location"]
+
+
+@pytest.mark.parametrize(
+    ("headers", "data", "status"),
+    [
+        ({}, {"token": "forged"}, 403),
+        ({"origin": "http://evil.example"}, {"token": "any"}, 403),
+        ({"host": "evil.example"}, {"token": "any"}, 421),
+    ],
+)
+async def test_foreign_forms_are_refused(
+    world: World, headers: dict[str, str], data: dict[str, str], status: int
+) -> None:
+    async with world.client() as client:
+        answer = await client.post("/trading/halt", data=data, headers=headers)
+    assert answer.status_code == status
+    assert world.commands == []
+
+
+async def test_an_unknown_command_is_not_found(world: World) -> None:
+    async with world.client() as client:
+        token = token_in((await client.get("/")).text)
+        answer = await client.post("/trading/withdraw", data={"token": token, "reason": "x"})
+    assert answer.status_code == 404
+
+
+async def test_the_page_may_not_be_framed_and_loads_nothing_from_elsewhere(world: World) -> None:
+    async with world.client() as client:
+        answer = await client.get("/")
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert "http://" not in re.sub(r"http://www\.w3\.org", "", answer.text)
+    assert "https://" not in answer.text
