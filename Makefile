@@ -53,7 +53,7 @@ check-types: venv-dev
 	@.venv/bin/mypy
 
 check-imports: venv-dev
-	@.venv/bin/lint-imports
+	@.venv/bin/lint-imports --no-logo
 
 check-lock: venv-dev
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" deploy/requirements/lock.sh --check
