@@ -4,10 +4,14 @@ import msgspec
 
 
 class DashboardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Configure the page: where it listens, how often it pushes (seconds), how much it keeps."""
+    """Configure the page: where it listens, how often it pushes (seconds), how much it keeps.
+
+    `allowed_hosts` are the host names that a browser may ask for; others are refused (DNS rebinding).
+    """
 
     host: str = "127.0.0.1"
     port: int = 8080
+    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "::1")
     push_interval_s: float = 0.5
     equity_points_max: int = 4_000
     decisions_max: int = 40

@@ -27,7 +27,6 @@ from services.dashboard.service import DashboardService
 from shared.clock import wall_ns
 from shared.errors import ConfigError
 
-LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1", "[::1]"})
 REASON_CHARACTERS_MAX = 200
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; form-action 'self'; base-uri 'none'",
@@ -100,8 +99,9 @@ class WebServer:
 
     async def _guard(self, request: Request, proceed: RequestResponseEndpoint) -> Response:
         host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-        if self._config.host in LOOPBACK and host not in LOOPBACK:
-            return JSONResponse({"detail": "this page answers on the loopback address only"}, status_code=421)
+        if host not in self._config.allowed_hosts:
+            detail = f"this page does not answer to {host[:80]!r}: add the name to dashboard.allowed_hosts"
+            return JSONResponse({"detail": detail}, status_code=421)
         if request.method == "POST":
             origin = request.headers.get("origin")
             if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
