@@ -34,6 +34,17 @@ class VenueRejectCode(StrEnum):
     POST_ONLY_WOULD_TAKE = "post_only_would_take"
 
 
+class VenueCancelReason(StrEnum):
+    """Name why a simulated venue cancelled an order or the rest of it; it is the order's `reason`."""
+
+    REQUESTED = "requested"
+    NO_VOLUME = "no_volume"
+    VOLUME_CAP = "volume_cap"
+    PRICE_BOUND = "price_bound"
+    UNFILLED = "unfilled"
+    FOK_UNFILLABLE = "fok_unfillable"
+
+
 class OrderRequest(msgspec.Struct, frozen=True):
     """Ask a venue for an order; exactly one of `quantity` (base units) and `quote_amount` (quote units) is set.
 

@@ -111,15 +111,18 @@ def fill_market(
     Exactly one of `quantity` (on the step grid) and `quote_amount` is given, else ValueError. `limit_price` is the
     worst price allowed: beyond the touch price nothing fills; the slippage never takes the fill beyond the limit.
     """
+    if (quantity is None) == (quote_amount is None):
+        raise ValueError("exactly one of quantity and quote_amount must be given")
     price = taker_price(instrument, side, close, model)
     if limit_price is not None:
-        price = min(price, limit_price) if side is Side.BUY else max(price, limit_price)
-    wanted = _wanted(instrument, side, model, price, quantity, quote_amount)
+        price = _not_beyond(instrument, side, price, limit_price)
+    wanted = quantity if quantity is not None else ZERO
+    if quote_amount is not None and price > 0:
+        wanted = quantity_for_quote(instrument, side, quote_amount, price, model)
     touch = touch_price(instrument, side, close, model)
     if price <= 0 or (limit_price is not None and is_beyond(side, touch, limit_price)):
-        return _fill(instrument, side, model, Liquidity.TAKER, price, ZERO, wanted)
-    filled = min(wanted, floor_to(available, instrument.step_size))
-    return _fill(instrument, side, model, Liquidity.TAKER, price, filled, wanted)
+        available = ZERO
+    return _fill(instrument, side, model, Liquidity.TAKER, price=price, wanted=wanted, available=available)
 
 
 def fill_resting(
@@ -142,12 +145,9 @@ def fill_resting(
     reached = not is_beyond(side, extreme, limit_price)
     if model.limit_needs_trade_through and extreme == limit_price:
         reached = False
-    if not reached:
-        return _fill(instrument, side, model, Liquidity.MAKER, limit_price, ZERO, quantity)
-    opening = _rounded(instrument, side, bar_open)
-    price = min(limit_price, opening) if side is Side.BUY else max(limit_price, opening)
-    filled = min(quantity, floor_to(available, instrument.step_size))
-    return _fill(instrument, side, model, Liquidity.MAKER, price, filled, quantity)
+    price = _not_beyond(instrument, side, _rounded(instrument, side, bar_open), limit_price)
+    available = available if reached else ZERO
+    return _fill(instrument, side, model, Liquidity.MAKER, price=price, wanted=quantity, available=available)
 
 
 def is_beyond(side: Side, price: Decimal, limit_price: Decimal) -> bool:
@@ -155,21 +155,10 @@ def is_beyond(side: Side, price: Decimal, limit_price: Decimal) -> bool:
     return price > limit_price if side is Side.BUY else price < limit_price
 
 
-def _wanted(
-    instrument: Instrument,
-    side: Side,
-    model: FillModel,
-    price: Decimal,
-    quantity: Decimal | None,
-    quote_amount: Decimal | None,
-) -> Decimal:
-    if (quantity is None) == (quote_amount is None):
-        raise ValueError("exactly one of quantity and quote_amount must be given")
-    if quantity is not None:
-        return quantity
-    if quote_amount is None or price <= 0:
-        return ZERO
-    return quantity_for_quote(instrument, side, quote_amount, price, model)
+def _not_beyond(instrument: Instrument, side: Side, price: Decimal, limit_price: Decimal) -> Decimal:
+    if side is Side.BUY:
+        return min(price, floor_to(limit_price, instrument.tick_size))
+    return max(price, ceil_to(limit_price, instrument.tick_size))
 
 
 def _moved(instrument: Instrument, side: Side, close: Decimal, against_us_bps: Decimal) -> Decimal:
@@ -187,9 +176,11 @@ def _fill(
     side: Side,
     model: FillModel,
     liquidity: Liquidity,
+    *,
     price: Decimal,
-    filled: Decimal,
     wanted: Decimal,
+    available: Decimal,
 ) -> BarFill:
-    fee, fee_asset = fee_of(model.fees, instrument, side, liquidity, price, filled)
+    filled = min(wanted, floor_to(available, instrument.step_size))
+    fee, fee_asset = fee_of(model.fees, instrument, side, liquidity, price=price, quantity=filled)
     return BarFill(price, filled, fee, fee_asset, liquidity, subtract(wanted, filled))

@@ -7,20 +7,19 @@ Integers were measured against Decimals in `tests/benchmarks/matching.py`; the D
 from bisect import bisect_left, insort
 from collections import OrderedDict
 
+import msgspec
+
 from shared.matching.orders import SelfTradePrevention
 
 
-class RestingOrder:
+class RestingOrder(msgspec.Struct, eq=False, gc=False):
     """Hold one order of the book; `remaining` lots are above zero while it rests."""
 
-    __slots__ = ("is_buy", "order_id", "owner", "price", "remaining")
-
-    def __init__(self, order_id: str, owner: str, is_buy: bool, price: int, remaining: int) -> None:
-        self.order_id = order_id
-        self.owner = owner
-        self.is_buy = is_buy
-        self.price = price
-        self.remaining = remaining
+    order_id: str
+    owner: str
+    is_buy: bool
+    price: int
+    remaining: int
 
 
 class BookSide:
@@ -63,32 +62,20 @@ class BookSide:
         return self.sign * self.keys[-1] if self.keys else None
 
 
-class Taker:
-    """Carry an incoming order through the loop; `budget` (ticks x lots) is set for orders by quote amount.
+class Taker(msgspec.Struct, eq=False, gc=False):
+    """Carry an incoming order through the loop: `limit` in ticks, None for market orders.
 
-    `remaining` lots of an order by quote amount are unknown until its price is: they stay None.
+    An order by quantity has `remaining` lots; one by quote amount has a `budget` in ticks x lots instead.
     """
 
-    __slots__ = ("budget", "is_buy", "limit", "order_id", "owner", "remaining", "self_trade", "stopped_by_self_trade")
-
-    def __init__(
-        self,
-        order_id: str,
-        owner: str,
-        is_buy: bool,
-        limit: int | None,
-        remaining: int | None,
-        budget: int | None,
-        self_trade: SelfTradePrevention,
-    ) -> None:
-        self.order_id = order_id
-        self.owner = owner
-        self.is_buy = is_buy
-        self.limit = limit
-        self.remaining = remaining
-        self.budget = budget
-        self.self_trade = self_trade
-        self.stopped_by_self_trade = False
+    order_id: str
+    owner: str
+    is_buy: bool
+    limit: int | None
+    remaining: int | None
+    budget: int | None
+    self_trade: SelfTradePrevention
+    stopped_by_self_trade: bool = False
 
 
 class Book:
@@ -155,18 +142,16 @@ class Book:
         bound = None if taker.limit is None else sign * taker.limit
         matches: list[tuple[RestingOrder, int]] = []
         removed: list[RestingOrder] = []
-        while keys and not taker.stopped_by_self_trade:
+        while keys:
             key = keys[-1]
             if bound is not None and key < bound:
                 break
             level = levels[key]
-            if self._match_level(taker, level, sign * key, matches, removed):
-                break
+            is_done = self._match_level(taker, level, sign * key, matches, removed)
             if not level:
-                del levels[key]
-                keys.pop()
-        if keys and not levels[keys[-1]]:
-            del levels[keys.pop()]
+                del levels[keys.pop()]
+            if is_done:
+                break
         return matches, removed
 
     def _match_level(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from shared.matching.book import Book, BookSide, RestingOrder, Taker
-from shared.matching.exact import floor_units, multiply, whole_units
+from shared.matching.exact import floor_units, is_amount, multiply, subtract, whole_units
 from shared.matching.fees import FeeSchedule, fee_of
 from shared.matching.orders import BookLevel, Execution, NewOrder, Outcome, OutcomeReason, OutcomeState
 from shared.messages.base import Side
@@ -94,12 +94,15 @@ class MatchingEngine:
         if (order.quantity is None) == (order.quote_amount is None):
             return OutcomeReason.MALFORMED
         if order.limit_price is not None:
-            if not order.limit_price.is_finite() or order.limit_price <= 0 or order.quantity is None:
+            if not order.limit_price.is_finite() or order.limit_price <= 0:
                 return OutcomeReason.MALFORMED
             limit = whole_units(order.limit_price, self.instrument.tick_size)
             if limit is None:
                 return OutcomeReason.OFF_GRID
-        if is_market and order.time_in_force is TimeInForce.POST_ONLY:
+        may_rest = order.time_in_force in (TimeInForce.GTC, TimeInForce.POST_ONLY)
+        if (is_market and order.time_in_force is TimeInForce.POST_ONLY) or (
+            not is_market and order.quote_amount is not None and may_rest
+        ):
             return OutcomeReason.MALFORMED
         if order.quantity is not None:
             if not order.quantity.is_finite() or order.quantity <= 0:
@@ -108,7 +111,7 @@ class MatchingEngine:
             if lots is None:
                 return OutcomeReason.OFF_GRID
         if order.quote_amount is not None:
-            if not order.quote_amount.is_finite() or order.quote_amount <= 0:
+            if not is_amount(order.quote_amount):
                 return OutcomeReason.MALFORMED
             budget = floor_units(order.quote_amount, self._money_unit)
         return Taker(order.order_id, order.owner, order.side is Side.BUY, limit, lots, budget, order.self_trade)
@@ -141,18 +144,15 @@ class MatchingEngine:
         executions: tuple[Execution, ...],
         canceled_makers: tuple[tuple[str, Decimal], ...],
     ) -> Outcome:
-        spent = sum((multiply(execution.price, execution.quantity) for execution in executions), ZERO)
-        unspent = (order.quote_amount or ZERO) - spent
-        best = self._side(order.side.opposite).best_price()
+        unspent = order.quote_amount or ZERO
+        for execution in executions:
+            unspent = subtract(unspent, multiply(execution.price, execution.quantity))
         state, reason = OutcomeState.FILLED, OutcomeReason.NONE
         if taker.stopped_by_self_trade:
             state, reason = OutcomeState.CANCELED, OutcomeReason.SELF_TRADE
-        elif not executions or (best is None and self._could_buy_more(taker, executions[-1].price)):
+        elif not executions or (taker.budget or 0) >= self._ticks(executions[-1].price):
             state, reason = OutcomeState.CANCELED, OutcomeReason.UNFILLED
         return Outcome(order.order_id, state, reason, executions, ZERO, None, unspent, canceled_makers)
-
-    def _could_buy_more(self, taker: Taker, price: Decimal) -> bool:
-        return (taker.budget or 0) >= (whole_units(price, self.instrument.tick_size) or 0)
 
     def _canceled(self, order: NewOrder, taker: Taker, reason: OutcomeReason) -> Outcome:
         canceled = None if taker.remaining is None else self._quantity(taker.remaining)
@@ -182,10 +182,21 @@ class MatchingEngine:
         )
 
     def _fee(self, side: Side, liquidity: Liquidity, price: Decimal, quantity: Decimal) -> tuple[Decimal, str]:
-        return fee_of(self._fees, self.instrument, side, liquidity, price, quantity, self._third_asset_price)
+        return fee_of(
+            self._fees,
+            self.instrument,
+            side,
+            liquidity,
+            price=price,
+            quantity=quantity,
+            third_asset_price=self._third_asset_price,
+        )
 
     def _side(self, side: Side) -> BookSide:
         return self._book.bids if side is Side.BUY else self._book.asks
+
+    def _ticks(self, price: Decimal) -> int:
+        return floor_units(price, self.instrument.tick_size)
 
     def _price(self, ticks: int) -> Decimal:
         return multiply(self.instrument.tick_size, ticks)

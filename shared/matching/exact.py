@@ -9,6 +9,9 @@ from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation,
 # 120 digits hold a product of any three amounts, prices or rates that a market can have.
 EXACT = Context(prec=120, Emin=-999, Emax=999, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
 
+AMOUNT_MAX = Decimal("1e30")
+AMOUNT_DIGITS_MAX = 40
+
 multiply = EXACT.multiply
 add = EXACT.add
 subtract = EXACT.subtract
@@ -41,6 +44,14 @@ def ceil_to(value: Decimal, unit: Decimal) -> Decimal:
 
 
 def whole_units(value: Decimal, unit: Decimal) -> int | None:
-    """Return `value / unit` when it is a whole number, else None."""
-    whole, rest = EXACT.divmod(value, unit)
+    """Return `value / unit` when it is a whole number of at most 120 digits, else None."""
+    try:
+        whole, rest = EXACT.divmod(value, unit)
+    except (Inexact, InvalidOperation):
+        return None
     return None if rest else int(whole)
+
+
+def is_amount(value: Decimal) -> bool:
+    """Tell whether `value` is a positive number of a size that exact products have room for."""
+    return value.is_finite() and 0 < value < AMOUNT_MAX and len(value.as_tuple().digits) <= AMOUNT_DIGITS_MAX

@@ -55,6 +55,7 @@ def fee_of(
     instrument: Instrument,
     side: Side,
     liquidity: Liquidity,
+    *,
     price: Decimal,
     quantity: Decimal,
     third_asset_price: Decimal | None = None,

@@ -19,9 +19,10 @@ class SelfTradePrevention(StrEnum):
 
 
 class NewOrder(msgspec.Struct, frozen=True):
-    """Ask for an order; exactly one of `quantity` and `quote_amount` is set, the latter for market orders only.
+    """Ask for an order; exactly one of `quantity` and `quote_amount` is set.
 
-    Without `limit_price` it is a market order: what the book cannot fill is cancelled.
+    An order by quote amount never rests: with a `limit_price` it must be IOC or FOK. Without `limit_price` it
+    is a market order: what the book cannot fill is cancelled.
     """
 
     order_id: str
