@@ -1,0 +1,99 @@
+"""One leg: put an amount onto the instrument's grid and leave it out when it is too small.
+
+In: a wanted quantity or amount and its reason. Out: a leg, or the sentence why there is none.
+Never: a sale of more than is held, a purchase that spends more than it was given.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+import msgspec
+
+from services.rebalancer.config import RebalanceConfig
+from services.rebalancer.core.model import MONEY, QUOTE_GRID, Leg, Portfolio, Skip, Valuation, money
+from shared.domain.instruments import Instrument, ceil_to_grid, floor_to_grid
+from shared.messages.base import Side
+
+
+class Frame(msgspec.Struct, frozen=True):
+    """Bundle what every rule looks at: the portfolio, its values, the rules and the grids (none: no rounding)."""
+
+    portfolio: Portfolio
+    worth: Valuation
+    config: RebalanceConfig
+    instruments: Mapping[str, Instrument]
+
+    @property
+    def buffer_usdt(self) -> Decimal:
+        """Return the USDT that no buy may touch."""
+        return self.config.usdt_buffer * self.worth.total_usdt
+
+    def smallest(self, asset: str) -> Decimal:
+        """Return the least notional that a leg of this asset may have, in USDT."""
+        instrument = self.instruments.get(asset)
+        if instrument is None:
+            return self.config.min_order_value
+        return max(self.config.min_order_value, instrument.notional_min)
+
+    def room(self, asset: str, lost_usdt: Decimal) -> Decimal | None:
+        """Return what may still be bought under the position limit once `lost_usdt` went to fees; None: no limit."""
+        if self.config.position_limit == 1:
+            return None
+        limit = self.config.position_limit * (self.worth.total_usdt - lost_usdt)
+        return max(limit - self.worth.values[asset], Decimal(0))
+
+
+def sell_leg(frame: Frame, asset: str, quantity: Decimal, reason: str, *, round_up: bool = False) -> Leg | Skip:
+    """Return a sale of at most `quantity` and at most what is held, or why it is left out.
+
+    `round_up` sells one step more rather than less: back to a limit means not above it.
+    """
+    held = frame.portfolio.quantities[asset]
+    quantity = min(quantity, held)
+    instrument = frame.instruments.get(asset)
+    if instrument is not None:
+        up = ceil_to_grid(quantity, instrument.step_size)
+        down = floor_to_grid(quantity, instrument.step_size)
+        quantity = up if round_up and up <= held else down
+    notional = quantity * frame.portfolio.prices[asset]
+    refusal = _too_small(frame, asset, Side.SELL, quantity, notional)
+    return refusal or Leg(asset, Side.SELL, quantity, MONEY.plus(notional), reason)
+
+
+def buy_leg(frame: Frame, asset: str, amount: Decimal, room: Decimal | None, reason: str) -> Leg | Skip:
+    """Return a purchase that spends at most `amount` and stays within `room`, or why it is left out."""
+    if room is not None and room < amount:
+        limit = f"cut from {money(amount)} to {money(room)} by the position limit of {frame.config.position_limit}"
+        amount, reason = room, f"{reason}; {limit}"
+    instrument = frame.instruments.get(asset)
+    if instrument is not None:
+        amount = floor_to_grid(amount, QUOTE_GRID)
+    quantity = MONEY.divide(amount, frame.portfolio.prices[asset])
+    if instrument is not None:
+        quantity = floor_to_grid(quantity, instrument.step_size)
+    refusal = _too_small(frame, asset, Side.BUY, quantity, amount, reason)
+    return refusal or Leg(asset, Side.BUY, quantity, MONEY.plus(amount), reason)
+
+
+def part(legs: list[Leg | Skip]) -> tuple[tuple[Leg, ...], tuple[Skip, ...]]:
+    """Separate legs from what was left out."""
+    return (
+        tuple(leg for leg in legs if isinstance(leg, Leg)),
+        tuple(leg for leg in legs if isinstance(leg, Skip)),
+    )
+
+
+def _too_small(
+    frame: Frame, asset: str, side: Side, quantity: Decimal, notional: Decimal, reason: str = ""
+) -> Skip | None:
+    instrument = frame.instruments.get(asset)
+    smallest = frame.smallest(asset)
+    because = f" ({reason})" if reason else ""
+    if notional < smallest:
+        kept = "its money stays USDT" if side is Side.BUY else "nothing is sold"
+        text = f"{side} of {asset} skipped: {money(notional)} is under the minimum order of {money(smallest)}, {kept}"
+        return Skip(asset, text + because)
+    if quantity <= 0 or (instrument is not None and quantity < instrument.quantity_min):
+        least = instrument.quantity_min if instrument is not None else Decimal(0)
+        return Skip(asset, f"{side} of {asset} skipped: quantity {quantity:f} is under the venue's {least:f}{because}")
+    return None
