@@ -41,6 +41,7 @@ class Counters(msgspec.Struct):
     reconnects: int = 0
     callback_errors: int = 0
     responder_errors: int = 0
+    denied: int = 0
 
     def as_dict(self) -> dict[str, int]:
         """Return the counts by name."""
