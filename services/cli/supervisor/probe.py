@@ -1,0 +1,74 @@
+"""Ask a process whether it is ready.
+
+In: a port on loopback. Out: what it answered, or that it did not answer. Never: an exception, a wait without end.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from shared.health import Health
+
+TIMEOUT_S = 2.0
+ANSWER_BYTES_MAX = 16_384
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Say what a process answered; `detail` is a short sentence for people."""
+
+    answered: bool
+    ready: bool
+    detail: str
+
+
+Probe = Callable[[int], Awaitable[Readiness]]
+
+SILENT = Readiness(answered=False, ready=False, detail="does not answer")
+
+
+async def always_ready(_: int) -> Readiness:
+    """Take a process that cannot be asked for ready as soon as it runs."""
+    return Readiness(answered=True, ready=True, detail="running")
+
+
+async def http_ready(port: int) -> Readiness:
+    """Ask /readyz of the process on `port`."""
+    request = b"GET /readyz HTTP/1.0\r\nHost: localhost\r\n\r\n"
+    answer = await _exchange(port, request)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    words = head.split(None, 2)
+    if len(words) < 2 or not words[0].startswith(b"HTTP/"):
+        return SILENT
+    try:
+        detail = msgspec.json.decode(body, type=Health).detail
+    except msgspec.MsgspecError:
+        detail = "unreadable answer"
+    return Readiness(answered=True, ready=words[1] == b"200", detail=detail)
+
+
+async def nats_ready(port: int) -> Readiness:
+    """Tell whether a NATS server greets on `port`."""
+    greeting = await _exchange(port, b"", until=b"\r\n")
+    if not greeting.startswith(b"INFO "):
+        return SILENT
+    return Readiness(answered=True, ready=True, detail="running")
+
+
+async def _exchange(port: int, request: bytes, *, until: bytes | None = None) -> bytes:
+    answer = b""
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                writer.write(request)
+                while len(answer) < ANSWER_BYTES_MAX and (until is None or until not in answer):
+                    part = await reader.read(4_096)
+                    if not part:
+                        break
+                    answer += part
+            finally:
+                writer.close()
+    except (OSError, TimeoutError):
+        return b""
+    return answer
