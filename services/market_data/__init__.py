@@ -1,0 +1,6 @@
+"""1. What the market did comes in (a replayed file or a seeded synthetic market), closed bars go out on `md.*`.
+
+Each step is published durably and in one order: every instrument's bar, then `BarsClosed`. The next step follows when
+the clock allows it and every participant has finished this one. A restart continues exactly where the stream ends.
+Never: an open bar, an invented price, a step with a hole, a step published twice.
+"""
