@@ -1,0 +1,138 @@
+"""Rows to Parquet bytes and Arrow rows to messages.
+
+In: rows of one table. Out: one Parquet file in memory (zstd, page checksums); back: the messages.
+Never: a row silently changed to fit; what does not fit an int64 is rejected by name.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from shared.messages import AnyMessage, Message
+from shared.store.columns import Column, ColumnType, Kind, ListOf, MapOf, RecordOf, Value, columns_of, message_of
+from shared.store.port import Rejected, Row
+from shared.store.tables import ENVELOPE, INT64_MAX, INT64_MIN, Table
+
+COMPRESSION_LEVEL = 3
+
+_SIMPLE = {
+    Kind.TEXT: pa.string(),
+    Kind.DECIMAL: pa.string(),
+    Kind.INTEGER: pa.int64(),
+    Kind.REAL: pa.float64(),
+    Kind.BOOLEAN: pa.bool_(),
+    Kind.BYTES: pa.binary(),
+}
+
+
+def arrow_type(column: ColumnType) -> pa.DataType:
+    """Return the Arrow type of a column."""
+    match column:
+        case ListOf(item):
+            return pa.list_(arrow_type(item))
+        case MapOf(value):
+            return pa.map_(pa.string(), arrow_type(value))
+        case RecordOf(fields):
+            return pa.struct([(name, arrow_type(of)) for name, of in fields])
+        case Kind():
+            return _SIMPLE[column]
+
+
+def arrow_schema(table: Table) -> pa.Schema:
+    """Return the Arrow schema of a table, envelope last."""
+    return pa.schema([(column.name, arrow_type(column.type)) for column in table.columns])
+
+
+def fingerprint(table: Table) -> str:
+    """Return 8 hex digits that change whenever the table's columns do."""
+    text = ";".join(f"{column.name}:{arrow_type(column.type)}" for column in table.columns)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def arrow_table(table: Table, rows: Sequence[Row]) -> tuple[pa.Table, tuple[Rejected, ...]]:
+    """Return the rows as columns, and the rows that no column can hold."""
+    try:
+        return _arrow_table(table, rows), ()
+    except (OverflowError, pa.ArrowInvalid, UnicodeEncodeError):
+        rejected = tuple(Rejected(row, reason) for row in rows if (reason := _misfit(table, row)) is not None)
+        if not rejected:
+            raise
+        refused = {id(item.row) for item in rejected}
+        return _arrow_table(table, [row for row in rows if id(row) not in refused]), rejected
+
+
+def parquet_bytes(table: pa.Table) -> pa.Buffer:
+    """Return a Parquet file of the columns."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, **PARQUET_OPTIONS)
+    return sink.getvalue()
+
+
+PARQUET_OPTIONS: dict[str, str | int | bool] = {
+    "compression": "zstd",
+    "compression_level": COMPRESSION_LEVEL,
+    "write_page_checksum": True,
+}
+
+
+def messages_of(table: Table, columns: pa.RecordBatch) -> Iterable[AnyMessage]:
+    """Yield the messages of an Arrow batch in its order."""
+    row: dict[str, Value]
+    for row in columns.to_pylist():
+        yield message_of(table.message, row)
+
+
+def _arrow_table(table: Table, rows: Sequence[Row]) -> pa.Table:
+    messages = [row.message for row in rows]
+    arrays = [pa.array(_values(column, messages), arrow_type(column.type)) for column in columns_of(table.message)]
+    arrays += [pa.array([getattr(row, column.name) for row in rows], arrow_type(column.type)) for column in ENVELOPE]
+    return pa.table(arrays, schema=arrow_schema(table))
+
+
+def _values(column: Column, messages: Sequence[Message]) -> list[Value]:
+    read: Callable[[Message], Value] = attrgetter(column.path[-1])
+    objects: Iterable[object] = messages
+    if len(column.path) == 2:
+        outer = attrgetter(column.path[0])
+        objects = [outer(message) for message in messages]
+    convert = _converter(column.type)
+    if convert is None:
+        return [None if one is None else read(one) for one in objects]  # type: ignore[arg-type] # a nested Struct
+    return [
+        None if one is None or (value := read(one)) is None else convert(value)  # type: ignore[arg-type] # as above
+        for one in objects
+    ]
+
+
+def _converter(column: ColumnType) -> Callable[[object], Value] | None:
+    """Return what turns an attribute into what Arrow takes; None where Arrow takes it as it is."""
+    match column:
+        case Kind.DECIMAL:
+            return str
+        case ListOf(item):
+            inner = _converter(item)
+            return None if inner is None else lambda values: [inner(value) for value in values]  # type: ignore[attr-defined]
+        case RecordOf(fields):
+            parts = [(name, attrgetter(name), _converter(of)) for name, of in fields]
+            return lambda one: {
+                name: value if (value := read(one)) is None or inner is None else inner(value)
+                for name, read, inner in parts
+            }
+        case MapOf():
+            return lambda mapping: list(mapping.items())  # type: ignore[attr-defined]
+    return None
+
+
+def _misfit(table: Table, row: Row) -> str | None:
+    for column in columns_of(table.message):
+        (value,) = _values(column, [row.message])
+        if isinstance(value, int) and not INT64_MIN <= value <= INT64_MAX:
+            return f"{column.name} does not fit 64 bits: {value}"
+    try:
+        _arrow_table(table, [row])
+    except (OverflowError, pa.ArrowInvalid, UnicodeEncodeError) as error:
+        return str(error)
+    return None
