@@ -61,8 +61,7 @@ class RebalanceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             seconds = getattr(self, key)
             if not 1 <= seconds <= 86_400:
                 raise ValueError(f"{key} must be from 1 to 86400 seconds, got {seconds}: 120 is usual")
-        if not isinstance(self.assets, tuple):
-            msgspec.structs.force_setattr(self, "assets", tuple(self.assets))
+        msgspec.structs.force_setattr(self, "assets", tuple(self.assets))
         _check_assets(self.assets)
         _check_equal_share(self)
         if not self.strategy or not all(c.isascii() and (c.isalnum() or c in "-_") for c in self.strategy):

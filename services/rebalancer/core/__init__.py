@@ -1,19 +1,53 @@
 """The cascade's decisions: pure, exact, no I/O, no clock, no randomness, no logging.
 
-`plan_for(portfolio, config)` says what the rules would do; `decide(state, event, params, now_ns)` carries a plan from
-its first sale to its last fill and survives being killed between any two events; `replay_record` proves a journal entry.
+`plan_for(portfolio, config)` says what the rules would do. `decide(state, event, params, now_ns)` carries a plan from
+its first sale to its last fill and survives being killed between any two events. `replay_record` proves an entry of
+the decision journal.
 """
 
+from services.rebalancer.core.events import (
+    AccountSeen,
+    BarsArrived,
+    Decision,
+    Holdings,
+    IntentRefused,
+    MachineEvent,
+    OrderChanged,
+    Params,
+    Resumed,
+)
+from services.rebalancer.core.machine import decide
 from services.rebalancer.core.model import Direction, Leg, Plan, Portfolio, Skip, Trigger
 from services.rebalancer.core.planning import buys_for, plan_for
+from services.rebalancer.core.record import Inputs, Outcome, record_of, replay_record
+from services.rebalancer.core.state import RebalancerState, RunningPlan, Stage, decode_state, encode_state
 
 __all__ = [
+    "AccountSeen",
+    "BarsArrived",
+    "Decision",
     "Direction",
+    "Holdings",
+    "Inputs",
+    "IntentRefused",
     "Leg",
+    "MachineEvent",
+    "OrderChanged",
+    "Outcome",
+    "Params",
     "Plan",
     "Portfolio",
+    "RebalancerState",
+    "Resumed",
+    "RunningPlan",
     "Skip",
+    "Stage",
     "Trigger",
     "buys_for",
+    "decide",
+    "decode_state",
+    "encode_state",
     "plan_for",
+    "record_of",
+    "replay_record",
 ]

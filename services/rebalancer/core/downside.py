@@ -9,7 +9,7 @@ When the purchase would be skipped, nothing is sold for it.
 from decimal import Decimal
 
 from services.rebalancer.core.legs import Frame, buy_leg, sell_leg
-from services.rebalancer.core.model import MONEY, Leg, Skip, Trigger, money, percent, share
+from services.rebalancer.core.model import CENT, MONEY, Leg, Skip, Trigger, money, percent, share
 
 
 def sells(frame: Frame, trigger: Trigger) -> list[Leg | Skip]:
@@ -49,7 +49,7 @@ def buys(frame: Frame, trigger: Trigger, proceeds: Decimal, cost: Decimal) -> tu
     spendable = max(frame.portfolio.usdt + proceeds - frame.buffer_usdt, Decimal(0))
     amount = min(gap, spendable)
     notes: list[str] = []
-    if amount < gap:
+    if amount < gap - CENT:
         notes.append(
             f"{asset} lacks {money(gap)} to the mean, {money(amount)} can be spent: "
             f"{money(frame.portfolio.usdt)} + {money(proceeds)} proceeds - buffer {money(frame.buffer_usdt)}"
@@ -82,9 +82,7 @@ def _sell_part(frame: Frame, trigger: Trigger, asset: str, wanted: Decimal, miss
     worth, limit = frame.worth.values[asset], frame.config.outperformer_sell_limit
     excess = worth - frame.worth.mean_usdt
     amount = min(wanted, excess, worth * limit)
-    quantity = min(
-        MONEY.divide(amount, frame.portfolio.prices[asset]), frame.portfolio.quantities[asset] * limit
-    )
+    quantity = min(MONEY.divide(amount, frame.portfolio.prices[asset]), frame.portfolio.quantities[asset] * limit)
     capped = f", at most {share(limit)} of it" if amount == worth * limit else ""
     reason = (
         f"sell {money(amount)} of {asset}{capped}: it is {money(excess)} above the mean, "

@@ -56,8 +56,7 @@ def sell_leg(frame: Frame, asset: str, quantity: Decimal, reason: str, *, round_
         down = floor_to_grid(quantity, instrument.step_size)
         quantity = up if round_up and up <= held else down
     notional = quantity * frame.portfolio.prices[asset]
-    refusal = _too_small(frame, asset, Side.SELL, quantity, notional)
-    return refusal or Leg(asset, Side.SELL, quantity, MONEY.plus(notional), reason)
+    return _large_enough(frame, Leg(asset, Side.SELL, quantity, MONEY.plus(notional), reason))
 
 
 def buy_leg(frame: Frame, asset: str, amount: Decimal, room: Decimal | None, reason: str) -> Leg | Skip:
@@ -71,8 +70,7 @@ def buy_leg(frame: Frame, asset: str, amount: Decimal, room: Decimal | None, rea
     quantity = MONEY.divide(amount, frame.portfolio.prices[asset])
     if instrument is not None:
         quantity = floor_to_grid(quantity, instrument.step_size)
-    refusal = _too_small(frame, asset, Side.BUY, quantity, amount, reason)
-    return refusal or Leg(asset, Side.BUY, quantity, MONEY.plus(amount), reason)
+    return _large_enough(frame, Leg(asset, Side.BUY, quantity, MONEY.plus(amount), reason))
 
 
 def part(legs: list[Leg | Skip]) -> tuple[tuple[Leg, ...], tuple[Skip, ...]]:
@@ -83,17 +81,15 @@ def part(legs: list[Leg | Skip]) -> tuple[tuple[Leg, ...], tuple[Skip, ...]]:
     )
 
 
-def _too_small(
-    frame: Frame, asset: str, side: Side, quantity: Decimal, notional: Decimal, reason: str = ""
-) -> Skip | None:
+def _large_enough(frame: Frame, leg: Leg) -> Leg | Skip:
+    asset, smallest = leg.asset, frame.smallest(leg.asset)
+    if leg.notional_usdt < smallest:
+        kept = "its money stays USDT" if leg.side is Side.BUY else "nothing of it is sold"
+        why = f"{money(leg.notional_usdt)} is under the minimum order of {money(smallest)}, {kept}"
+        return Skip(asset, f"{leg.side} of {asset} skipped: {why} ({leg.reason})")
     instrument = frame.instruments.get(asset)
-    smallest = frame.smallest(asset)
-    because = f" ({reason})" if reason else ""
-    if notional < smallest:
-        kept = "its money stays USDT" if side is Side.BUY else "nothing is sold"
-        text = f"{side} of {asset} skipped: {money(notional)} is under the minimum order of {money(smallest)}, {kept}"
-        return Skip(asset, text + because)
-    if quantity <= 0 or (instrument is not None and quantity < instrument.quantity_min):
-        least = instrument.quantity_min if instrument is not None else Decimal(0)
-        return Skip(asset, f"{side} of {asset} skipped: quantity {quantity:f} is under the venue's {least:f}{because}")
-    return None
+    least = instrument.quantity_min if instrument is not None else Decimal(0)
+    if leg.quantity <= 0 or leg.quantity < least:
+        why = f"quantity {leg.quantity:f} is under the venue's {least:f}"
+        return Skip(asset, f"{leg.side} of {asset} skipped: {why} ({leg.reason})")
+    return leg

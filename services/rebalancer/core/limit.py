@@ -1,4 +1,4 @@
-"""Position limit: sell an asset that drifted over its share of the portfolio back to the limit; the money stays USDT."""
+"""Position limit: sell an asset that drifted over its share back to the limit; the proceeds stay USDT."""
 
 from decimal import Decimal
 

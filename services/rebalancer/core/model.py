@@ -15,6 +15,7 @@ EXACT = Context(prec=2_000)
 MONEY = Context(prec=40, rounding=ROUND_DOWN)
 NANOSECONDS_PER_MINUTE = 60_000_000_000
 QUOTE_GRID = Decimal("0.00000001")
+CENT = Decimal("0.01")
 
 _MAGNITUDE_MAX = 40
 _DIGITS_MAX = 100

@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 from services.rebalancer.core.legs import Frame, buy_leg, sell_leg
-from services.rebalancer.core.model import MONEY, Leg, Skip, Trigger, money, percent, share
+from services.rebalancer.core.model import CENT, MONEY, Leg, Skip, Trigger, money, percent, share
 
 
 def sells(frame: Frame, trigger: Trigger) -> list[Leg | Skip]:
@@ -28,7 +28,7 @@ def buys(frame: Frame, trigger: Trigger, proceeds: Decimal, cost: Decimal) -> tu
         return [], notes
     spendable = max(frame.portfolio.usdt + proceeds - frame.buffer_usdt, Decimal(0))
     budget = min(wanted, spendable)
-    if budget < wanted:
+    if budget < wanted - CENT:
         notes.append(
             f"buys cut from {money(wanted)} to {money(budget)}: the USDT buffer of {money(frame.buffer_usdt)} "
             "is filled first"

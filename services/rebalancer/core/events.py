@@ -1,0 +1,73 @@
+"""What the plan machine is told and what it answers."""
+
+from decimal import Decimal
+
+import msgspec
+
+from services.rebalancer.config import RebalanceConfig
+from shared.messages import Instrument, OrderEvent, OrderIntent, OrderRefused
+
+
+class Holdings(msgspec.Struct, frozen=True):
+    """State what the account holds, by market: quantities in base units; `usdt` is what is free to spend.
+
+    A market that the account does not list is held at zero: the snapshot is the whole account.
+    """
+
+    ledger_sequence: int
+    quantities: dict[str, Decimal]
+    usdt: Decimal
+
+
+class BarsArrived(msgspec.Struct, frozen=True, tag=True):
+    """Say that all bars of a close time are there. `closes` leaves out what has no bar; `holdings` are the newest."""
+
+    close_time_ns: int
+    closes: dict[str, Decimal]
+    holdings: Holdings
+
+
+class OrderChanged(msgspec.Struct, frozen=True, tag=True):
+    """Carry an order event, in any order and any number of times."""
+
+    event: OrderEvent
+
+
+class IntentRefused(msgspec.Struct, frozen=True, tag=True):
+    """Carry risk's refusal of an intent."""
+
+    refusal: OrderRefused
+
+
+class AccountSeen(msgspec.Struct, frozen=True, tag=True):
+    """Say how far the newest account snapshot has followed the ledger."""
+
+    ledger_sequence: int
+
+
+class Resumed(msgspec.Struct, frozen=True, tag=True):
+    """Say that the process has just started: whatever is unfinished is to be sent again."""
+
+
+MachineEvent = BarsArrived | OrderChanged | IntentRefused | AccountSeen | Resumed
+
+
+class Params(msgspec.Struct, frozen=True):
+    """Hold what does not change while the process lives, except that instruments are redefined by the venue."""
+
+    config: RebalanceConfig
+    venue: str
+    instruments: dict[str, Instrument]
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """Answer an event: intents to publish, why, and under which id the journal keeps it (None: nothing to journal).
+
+    `action` is `none`, `wait`, `allocate`, `upside`, `downside` or `position_limit`; `plan_id` correlates.
+    """
+
+    intents: tuple[OrderIntent, ...] = ()
+    notes: tuple[str, ...] = ()
+    action: str = "none"
+    plan_id: str = ""
+    decision_id: str | None = None
