@@ -149,8 +149,9 @@ volumes = st.floats(0, 1e15).map(lambda volume: Decimal(repr(volume)))
 @given(markets(), models, st.sampled_from(list(Side)), st.tuples(closes, volumes), amounts)
 @settings(max_examples=400, deadline=None)
 def test_fill_never_favours_us_never_overspends_and_lies_on_the_grid(
-    market: Instrument, model: FillModel, side: Side, close: Decimal, volume: Decimal, amount: D
+    market: Instrument, model: FillModel, side: Side, bar: tuple[Decimal, Decimal], amount: Decimal
 ) -> None:
+    close, volume = bar
     available = volume_available(market, volume, model)
     fill = fill_market(market, side, model, close=close, available=available, quote_amount=amount)
     assert Fraction(available) <= Fraction(volume) * Fraction(model.volume_share_max)
