@@ -10,7 +10,7 @@ from decimal import Decimal
 import msgspec
 
 from services.rebalancer.config import RebalanceConfig
-from services.rebalancer.core.model import MONEY, QUOTE_GRID, Leg, Portfolio, Skip, Valuation, money
+from services.rebalancer.core.model import MONEY, QUOTE_GRID, Leg, Portfolio, Skip, Valuation, money, share
 from shared.domain.instruments import Instrument, ceil_to_grid, floor_to_grid
 from shared.messages.base import Side
 
@@ -61,16 +61,17 @@ def sell_leg(frame: Frame, asset: str, quantity: Decimal, reason: str, *, round_
 
 def buy_leg(frame: Frame, asset: str, amount: Decimal, room: Decimal | None, reason: str) -> Leg | Skip:
     """Return a purchase that spends at most `amount` and stays within `room`, or why it is left out."""
+    cut = ""
     if room is not None and room < amount:
-        limit = f"cut from {money(amount)} to {money(room)} by the position limit of {frame.config.position_limit}"
-        amount, reason = room, f"{reason}; {limit}"
+        cut = f", cut from {money(amount)} by the position limit of {share(frame.config.position_limit)}"
+        amount, reason = room, reason + cut
     instrument = frame.instruments.get(asset)
     if instrument is not None:
         amount = floor_to_grid(amount, QUOTE_GRID)
     quantity = MONEY.divide(amount, frame.portfolio.prices[asset])
     if instrument is not None:
         quantity = floor_to_grid(quantity, instrument.step_size)
-    return _large_enough(frame, Leg(asset, Side.BUY, quantity, MONEY.plus(amount), reason))
+    return _large_enough(frame, Leg(asset, Side.BUY, quantity, MONEY.plus(amount), reason), cut)
 
 
 def part(legs: list[Leg | Skip]) -> tuple[tuple[Leg, ...], tuple[Skip, ...]]:
@@ -81,15 +82,15 @@ def part(legs: list[Leg | Skip]) -> tuple[tuple[Leg, ...], tuple[Skip, ...]]:
     )
 
 
-def _large_enough(frame: Frame, leg: Leg) -> Leg | Skip:
+def _large_enough(frame: Frame, leg: Leg, cut: str = "") -> Leg | Skip:
     asset, smallest = leg.asset, frame.smallest(leg.asset)
     if leg.notional_usdt < smallest:
         kept = "its money stays USDT" if leg.side is Side.BUY else "nothing of it is sold"
-        why = f"{money(leg.notional_usdt)} is under the minimum order of {money(smallest)}, {kept}"
-        return Skip(asset, f"{leg.side} of {asset} skipped: {why} ({leg.reason})")
+        why = f"{money(leg.notional_usdt)} is under the minimum order of {money(smallest)}{cut}; {kept}"
+        return Skip(asset, f"{leg.side} of {asset} skipped: {why}")
     instrument = frame.instruments.get(asset)
     least = instrument.quantity_min if instrument is not None else Decimal(0)
     if leg.quantity <= 0 or leg.quantity < least:
         why = f"quantity {leg.quantity:f} is under the venue's {least:f}"
-        return Skip(asset, f"{leg.side} of {asset} skipped: {why} ({leg.reason})")
+        return Skip(asset, f"{leg.side} of {asset} skipped: {why}")
     return leg
