@@ -144,6 +144,8 @@ def _read_csv(path: Path) -> pa.Table:
     chosen = _choose_columns(path, header)
     table = pa_csv.read_csv(
         path,
+        # One thread, so that a malformed line is reported with its number.
+        read_options=pa_csv.ReadOptions(use_threads=False),
         convert_options=pa_csv.ConvertOptions(
             column_types=dict.fromkeys(chosen, pa.string()), include_columns=list(chosen)
         ),

@@ -33,6 +33,8 @@ TAIL_FREEDOM = 4.0
 DAY_FALL_MAX, DAY_RISE_MAX = -1.0, 1.25
 PULL_PER_DAY = 0.01
 QUOTE_VOLUME_DAILY = 2_000_000.0
+# Floats are exact up to here, so every price and volume is its decimal number.
+SIZE_MAX = 10**15
 MARKET = "market"
 
 
@@ -205,14 +207,16 @@ class _AssetPath:
     def _bars(self, start: float, moves: Array, draw: np.random.Generator, regime: Regime) -> _Day:
         logs = np.concatenate(([start], start + moves))
         scale = self._config.volatility_daily / math.sqrt(self._steps)
-        ticks = np.maximum(1, np.rint(np.exp(logs) * 10.0**self._grid.price_decimals)).astype(np.int64)
+        ticks = np.clip(np.rint(np.exp(logs) * 10.0**self._grid.price_decimals), 1, SIZE_MAX).astype(np.int64)
         opens, closes = ticks[:-1], ticks[1:]
         reach = 0.6 * scale * regime.volatility * np.abs(draw.standard_normal((2, self._steps)))
         highs = np.rint(np.maximum(opens, closes) * np.exp(reach[0])).astype(np.int64)
         lows = np.maximum(1, np.rint(np.minimum(opens, closes) * np.exp(-reach[1]))).astype(np.int64)
-        busy = 1.0 + 2.0 * np.abs(np.diff(logs)) / (scale * 3.0 + 1e-12)
+        # More is traded when prices move; a jump in an otherwise still market counts as thirty ordinary moves.
+        busy = 1.0 + np.minimum(np.abs(np.diff(logs)) / (scale + 1e-12), 30.0)
         quote = QUOTE_VOLUME_DAILY / self._steps * busy * np.exp(0.5 * draw.standard_normal(self._steps))
-        volumes = np.maximum(1, np.rint(quote / np.exp(logs[1:]) * 10.0**self._grid.volume_decimals)).astype(np.int64)
+        steps = np.rint(quote / np.exp(logs[1:]) * 10.0**self._grid.volume_decimals)
+        volumes = np.clip(steps, 1, SIZE_MAX).astype(np.int64)
         return _Day(opens.tolist(), highs.tolist(), lows.tolist(), closes.tolist(), volumes.tolist())
 
 
