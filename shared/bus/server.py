@@ -4,7 +4,7 @@ In: a directory, a host, ports. Out: `nats.conf`, one seed file per user (mode 0
 server. JetStream syncs every message before it acknowledges. Never: an open user, a seed in the configuration, a
 server too old to sync.
 
-    python -m shared.bus.server --write DIR [--host H] [--port N] [--http-port N] [--store DIR] [--strategy SERVICE=NAME ...]
+    python -m shared.bus.server --write DIR [--host H] [--port N] [--http-port N] [--store DIR]
     python -m shared.bus.server --run DIR [...]     the same, then becomes the server
 """
 

@@ -98,7 +98,7 @@ class RealNats:
     def _is_ready(self) -> bool:
         health = f"http://127.0.0.1:{self.settings.http_port}/healthz?js-enabled-only=true"
         try:
-            with urllib.request.urlopen(health, timeout=1) as answer:  # noqa: S310 - a loopback address of ours
+            with urllib.request.urlopen(health, timeout=1) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
