@@ -1,0 +1,148 @@
+"""What the parts of execution share: the ports, the books, the trading state, the one turn at a time.
+
+In: the risk service's state and halts, contradictions found anywhere. Out: the situation that orders are checked
+against; demands to halt. Never: a state assumed where none was heard, a halt of our own forgotten by a restart.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from services.execution.books import Books
+from services.execution.config import ExecutionConfig
+from services.execution.core.booking import Booked
+from services.execution.core.bounds import Situation
+from services.execution.core.orders import Order
+from services.execution.faults import FaultPoint, no_fault
+from services.execution.publisher import Publisher
+from shared.bus import subjects
+from shared.bus.port import Bus, Delivery
+from shared.bus.streams import RISK
+from shared.clock import Clock, monotonic_ns, wall_ns
+from shared.exchange.port import SimulatedVenue
+from shared.logs import Log
+from shared.messages import OrderApproved, RiskHalt, RiskState, TradingState
+
+NAME = "execution"
+
+
+class Host(Protocol):
+    """Be what a running service needs from its process; `shared.lifecycle.Runtime` is one."""
+
+    log: Log
+    clock: Clock
+    bus: Bus
+
+    def advance_clock(self, to_ns: int) -> None:
+        """Move market time on."""
+        ...
+
+    def report_progress(self, close_time_ns: int) -> None:
+        """Say that everything up to this market time is finished."""
+        ...
+
+    def spawn(self, work: Awaitable[None], name: str) -> asyncio.Task[None]:
+        """Run `work` beside the service; its failure ends the process."""
+        ...
+
+
+class Desk:
+    """Hold the shared state of one account's execution. `turn` is taken for every step that changes anything."""
+
+    def __init__(
+        self,
+        host: Host,
+        venue: SimulatedVenue,
+        books: Books,
+        config: ExecutionConfig,
+        *,
+        account: str,
+        fault_point: FaultPoint = no_fault,
+        wall_clock_ns: Callable[[], int] = wall_ns,
+        age_clock_ns: Callable[[], int] = monotonic_ns,
+    ) -> None:
+        self.host = host
+        self.bus = host.bus
+        self.log = host.log
+        self.venue = venue
+        self.books = books
+        self.config = config
+        self.fault_point = fault_point
+        self.wall_clock_ns = wall_clock_ns
+        self.age_clock_ns = age_clock_ns
+        self.publisher = Publisher(host.bus, books, venue=venue.venue, account=account, fault_point=fault_point)
+        self.turn = asyncio.Lock()
+        self.market_moved = asyncio.Condition()
+        self.state: TradingState | None = None
+        self.is_reconciled = False
+        self.mismatch: str | None = None
+        self._risk_sequence = 0
+
+    @property
+    def halt_reason(self) -> str | None:
+        """Return why execution itself refuses new orders, or None."""
+        incidents = self.books.journal.open_incidents()
+        return incidents[0] if incidents else self.mismatch
+
+    def now_ns(self) -> int:
+        """Return the time that decisions go by: the market's in a replay."""
+        return self.host.clock.now_ns()
+
+    def situation(self, approval: OrderApproved, *, is_resend: bool = False) -> Situation:
+        """Return what an order is checked against now; a resend may use its own approval and be its own unknown."""
+        journal = self.books.journal
+        return Situation(
+            state=self.state,
+            now_ns=self.now_ns(),
+            halt_reason=self.halt_reason,
+            approval_used_by=None if is_resend else journal.approval_used_by(approval.approval_id),
+            unknown_order=None if is_resend else self.books.uncertain_on(approval.intent.instrument),
+        )
+
+    async def wake(self) -> None:
+        """Let approvals that wait for the market, the account or risk look again."""
+        async with self.market_moved:
+            self.market_moved.notify_all()
+
+    async def call[T](self, work: Awaitable[T]) -> T:
+        """Await a venue's answer for as long as the configuration allows; raises TimeoutError after that."""
+        async with asyncio.timeout(self.config.venue_timeout_s):
+            return await work
+
+    async def commit(self, booked: Booked, *, approval_id: str | None = None) -> Order:
+        """Journal a step; a contradiction in it demands a halt."""
+        order = self.books.commit(booked, approval_id=approval_id, at_ns=self.now_ns())
+        if booked.problem is not None:
+            await self.demand_halt(booked.problem)
+        return order
+
+    async def demand_halt(self, detail: str) -> None:
+        """Ask risk to halt, durably, unless trading is halted already."""
+        self.log.error("halt_demanded", detail=detail)
+        if self.state is TradingState.HALTED:
+            return
+        digest = hashlib.sha256(f"{self._risk_sequence} {detail}".encode()).hexdigest()[:16]
+        halt = RiskHalt(demanded_by=NAME, reason=detail, correlation_id=digest, demanded_at_ns=self.now_ns())
+        await self.bus.publish(subjects.RISK_HALT, halt, message_id=f"{NAME}-{digest}")
+
+    async def refresh_state(self) -> None:
+        """Read the newest trading state and demand to halt, as they are stored."""
+        for subject in (subjects.RISK_STATE, subjects.RISK_HALT):
+            delivery = await self.bus.last(RISK, subject)
+            if delivery is not None:
+                self.take_state(delivery)
+
+    def take_state(self, delivery: Delivery) -> bool:
+        """Take a trading state or a demand to halt; an older one than known is no news. Return whether it is news."""
+        if delivery.stream_sequence <= self._risk_sequence:
+            return False
+        message = delivery.message
+        if isinstance(message, RiskState):
+            self.state = message.state
+        elif isinstance(message, RiskHalt):
+            self.state = TradingState.HALTED
+        else:
+            return False
+        self._risk_sequence = delivery.stream_sequence
+        return True
