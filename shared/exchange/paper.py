@@ -43,8 +43,10 @@ def _no_fault(point: str) -> None:
 class PaperVenue:
     """Be a SimulatedVenue over one file; `close` it when done.
 
-    `initial_deposit` is credited once, when the file is new. `fault_point` is called with `before_commit` and
-    `after_commit` around every change, so that tests can fail or die there.
+    `initial_deposit` is credited once, when the file is new. With `durable_books=False`, for feeds of thousands of
+    books a second, a book is written only together with fills that it caused: after a crash the venue's market time
+    may then fall back, and orders go by the newest bar until the next book comes. `fault_point` is called with
+    `before_commit` and `after_commit` around every change, so that tests can fail or die there.
     """
 
     def __init__(
@@ -54,12 +56,13 @@ class PaperVenue:
         venue: str,
         model: FillModel,
         initial_deposit: Mapping[str, Decimal] | None = None,
+        durable_books: bool = True,
         fault_point: Callable[[str], None] = _no_fault,
     ) -> None:
         self._venue = venue
         self._model = model
         self._store = PaperStore(path, fault_point)
-        # A book changes many times a second: it is written only together with the fills that it caused.
+        self._durable_books = durable_books
         self._books: dict[str, Market] = {}
         self._deposit(INITIAL_DEPOSIT, initial_deposit or {})
 
@@ -313,7 +316,7 @@ class PaperVenue:
             for order in orders
             if paper_market.is_marketable(changed, instrument, order.request.side, _limit_price(order), self._model)
         ]
-        if not crossed:
+        if not crossed and not self._durable_books:
             self._books[instrument.symbol] = changed
             return ()
         trades: list[VenueTrade] = []

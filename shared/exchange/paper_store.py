@@ -131,7 +131,8 @@ class PaperStore:
     def deposits(self, deposit_id: str | None = None) -> list[tuple[str, str, Decimal]]:
         """Return `(deposit id, asset, amount)` of one deposit or of all."""
         rows = self._db.execute(
-            "SELECT deposit_id, asset, amount FROM deposit WHERE :wanted IS NULL OR deposit_id = :wanted ORDER BY rowid",
+            "SELECT deposit_id, asset, amount FROM deposit "
+            "WHERE :wanted IS NULL OR deposit_id = :wanted ORDER BY rowid",
             {"wanted": deposit_id},
         )
         return [(name, asset, Decimal(amount)) for name, asset, amount in rows]
@@ -176,7 +177,8 @@ class PaperStore:
     def open_orders(self, instrument: str | None = None) -> list[PaperOrder]:
         """Return the resting orders of one instrument or of all, oldest first."""
         rows = self._db.execute(
-            "SELECT record FROM orders WHERE is_open = 1 AND (:wanted IS NULL OR instrument = :wanted) ORDER BY sequence",
+            "SELECT record FROM orders "
+            "WHERE is_open = 1 AND (:wanted IS NULL OR instrument = :wanted) ORDER BY sequence",
             {"wanted": instrument},
         )
         return [msgspec.json.decode(record, type=PaperOrder) for (record,) in rows]
