@@ -398,11 +398,12 @@ async def test_a_finite_speed_lets_real_time_pass(world):
 
 async def test_the_end_is_announced_when_everybody_has_finished(world):
     slow = Participant(world, "risk", holds=True)
-    service = world.service(replay(1), "risk")
+    one_step = SyntheticFeed(MarketDataConfig().synthetic, ASSETS, "1h", start_ns=T0_NS, steps_max=1)
+    service = world.service(one_step, "risk")
     async with statuses(world) as found:
         await service.start()
         await slow.start()
-        await world.until(lambda: "the end waits for risk" in [service.report.reason])
+        await world.until(lambda: service.report.reason == "the end waits for risk")
         assert all(status.state is FeedState.LIVE for status in found)
         slow.may_finish.set()
         await world.until(lambda: bool(found) and found[-1].state is FeedState.ENDED)
