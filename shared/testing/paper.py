@@ -1,13 +1,17 @@
 """Small parts for tests of the paper venue: instruments, bars, books, requests."""
 
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 
-from shared.exchange.port import OrderRequest
+from shared.exchange.port import OrderRequest, SimulatedVenue
+from shared.matching import FeeSchedule, FillModel
 from shared.messages import Bar, BarsClosed, Bbo, BookSnapshot, Instrument, OrderType, Side, TimeInForce
 
 HOUR_NS = 3_600_000_000_000
 BTC = Instrument("BTC-USDT", "BTC", "USDT", Decimal("0.01"), Decimal("0.0001"), Decimal("0.0002"), Decimal(5))
 ETH = Instrument("ETH-USDT", "ETH", "USDT", Decimal("0.01"), Decimal("0.001"), Decimal("0.001"), Decimal(5))
+
+MODEL = FillModel(Decimal(5), Decimal(10), Decimal("0.1"), FeeSchedule(Decimal("0.0002"), Decimal("0.001")))
 
 
 def bar(
@@ -96,3 +100,27 @@ def limit(
     return OrderRequest(
         client_order_id, instrument, side, OrderType.LIMIT, Decimal(quantity), None, Decimal(price), None, force
     )
+
+
+# A whole life of the venue; each step is repeated after a failure, as a restarted caller would repeat it.
+LIFE: tuple[Callable[[SimulatedVenue], Awaitable[object]], ...] = (
+    lambda venue: venue.define_instrument(BTC),
+    lambda venue: venue.define_instrument(ETH),
+    lambda venue: venue.deposit("extra", {"ETH": BTC.notional_min}),
+    lambda venue: venue.on_bar(bar(1, 100.0, volume=200.0)),
+    lambda venue: venue.on_bar(bar(1, 20.0, instrument="ETH-USDT")),
+    lambda venue: venue.on_bars_closed(closed(1, "BTC-USDT", "ETH-USDT")),
+    lambda venue: venue.submit(market("m1", Side.BUY, quote="1000")),
+    lambda venue: venue.submit(limit("l1", Side.BUY, "12", "90")),
+    lambda venue: venue.submit(limit("l2", Side.SELL, "1.5", "120")),
+    lambda venue: venue.submit(limit("l3", Side.SELL, "2", "25", instrument="ETH-USDT")),
+    lambda venue: venue.on_bar(bar(2, 92.0, opening=100.0, low=85.0, volume=50.0)),
+    lambda venue: venue.on_bars_closed(closed(2, "BTC-USDT")),
+    lambda venue: venue.on_bbo(bbo(2 * HOUR_NS + 5, (91.0, 3.0), (91.5, 0.5))),
+    lambda venue: venue.submit(market("m2", Side.BUY, quantity="0.25")),
+    lambda venue: venue.on_bbo(bbo(2 * HOUR_NS + 9, (88.0, 3.0), (89.0, 1.5))),
+    lambda venue: venue.cancel("l3", "ETH-USDT"),
+    lambda venue: venue.on_bar(bar(3, 125.0, opening=92.0, high=126.0)),
+    lambda venue: venue.on_bar(bar(3, 26.0, opening=20.0, instrument="ETH-USDT")),
+    lambda venue: venue.on_bars_closed(closed(3, "BTC-USDT", "ETH-USDT")),
+)

@@ -5,10 +5,8 @@ from pathlib import Path
 import pytest
 
 from shared.exchange.paper import PaperVenue
-from shared.matching import FeeSchedule, FillModel
-from shared.testing.paper import BTC, ETH
-
-MODEL = FillModel(Decimal(5), Decimal(10), Decimal("0.1"), FeeSchedule(Decimal("0.0002"), Decimal("0.001")))
+from shared.matching import FillModel
+from shared.testing.paper import BTC, ETH, MODEL
 
 
 @pytest.fixture

@@ -13,33 +13,9 @@ import pytest
 from shared.errors import ConfigError, StoreUnavailableError
 from shared.exchange.paper import PaperVenue
 from shared.messages import Side
-from shared.testing.paper import BTC, ETH, HOUR_NS, bar, bbo, closed, limit, market
-from tests.unit.exchange.conftest import MODEL
+from shared.testing.paper import BTC, HOUR_NS, LIFE, MODEL, bbo, market
 
-BUY, SELL = Side.BUY, Side.SELL
-
-# A whole life of the venue; each step is repeated after a failure, as a restarted caller would repeat it.
-SCRIPT: tuple[Callable[[PaperVenue], object], ...] = (
-    lambda venue: venue.define_instrument(BTC),
-    lambda venue: venue.define_instrument(ETH),
-    lambda venue: venue.deposit("extra", {"ETH": BTC.notional_min}),
-    lambda venue: venue.on_bar(bar(1, 100.0, volume=200.0)),
-    lambda venue: venue.on_bar(bar(1, 20.0, instrument="ETH-USDT")),
-    lambda venue: venue.on_bars_closed(closed(1, "BTC-USDT", "ETH-USDT")),
-    lambda venue: venue.submit(market("m1", BUY, quote="1000")),
-    lambda venue: venue.submit(limit("l1", BUY, "12", "90")),
-    lambda venue: venue.submit(limit("l2", SELL, "1.5", "120")),
-    lambda venue: venue.submit(limit("l3", SELL, "2", "25", instrument="ETH-USDT")),
-    lambda venue: venue.on_bar(bar(2, 92.0, opening=100.0, low=85.0, volume=50.0)),
-    lambda venue: venue.on_bars_closed(closed(2, "BTC-USDT")),
-    lambda venue: venue.on_bbo(bbo(2 * HOUR_NS + 5, (91.0, 3.0), (91.5, 0.5))),
-    lambda venue: venue.submit(market("m2", BUY, quantity="0.25")),
-    lambda venue: venue.on_bbo(bbo(2 * HOUR_NS + 9, (88.0, 3.0), (89.0, 1.5))),
-    lambda venue: venue.cancel("l3", "ETH-USDT"),
-    lambda venue: venue.on_bar(bar(3, 125.0, opening=92.0, high=126.0)),
-    lambda venue: venue.on_bar(bar(3, 26.0, opening=20.0, instrument="ETH-USDT")),
-    lambda venue: venue.on_bars_closed(closed(3, "BTC-USDT", "ETH-USDT")),
-)
+BUY = Side.BUY
 
 
 async def everything(venue: PaperVenue) -> tuple[object, ...]:
@@ -50,14 +26,14 @@ async def everything(venue: PaperVenue) -> tuple[object, ...]:
     return await venue.balances(), await venue.trades_since(0), orders, await venue.open_orders(), times
 
 
-async def run(venue: PaperVenue, first: int = 0, last: int = len(SCRIPT)) -> None:
-    for step in SCRIPT[first:last]:
+async def run(venue: PaperVenue, first: int = 0, last: int = len(LIFE)) -> None:
+    for step in LIFE[first:last]:
         await step(venue)
 
 
 async def test_repeating_every_step_changes_nothing(open_venue: Callable[..., PaperVenue], tmp_path: Path) -> None:
     venue = open_venue()
-    for step in SCRIPT:
+    for step in LIFE:
         await step(venue)
         once = await everything(venue)
         await step(venue)
@@ -106,7 +82,7 @@ async def test_failure_at_each_change_then_reopening_and_repeating_gives_the_sam
         )
 
     venue, failures = open_one(), 0
-    for step in SCRIPT:
+    for step in LIFE:
         before = await everything(venue)
         armed = True
         try:
@@ -130,9 +106,7 @@ CHILD = """
 import asyncio, os, signal, sys
 from pathlib import Path
 from shared.exchange.paper import PaperVenue
-from shared.testing.paper import BTC
-from tests.unit.exchange.conftest import MODEL
-from tests.unit.exchange.test_paper_crash import SCRIPT
+from shared.testing.paper import BTC, LIFE, MODEL
 
 path, point, countdown, first = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 
@@ -146,7 +120,7 @@ def die(name):
 async def main():
     deposit = {"USDT": BTC.notional_min * 2000}
     venue = PaperVenue(path, venue="paper", model=MODEL, initial_deposit=deposit, fault_point=die)
-    for number, step in enumerate(SCRIPT):
+    for number, step in enumerate(LIFE):
         if number >= first:
             await step(venue)
             print(number, flush=True)
