@@ -1,0 +1,79 @@
+"""The command `cascade`: mounts the commands and turns every expected error into one sentence and an exit code."""
+
+import importlib
+import importlib.util
+import sys
+from typing import Annotated
+
+import typer
+
+from services.cli.commands import account, bootstrap, configuration, journal, operate, schema, status
+from services.cli.commands.configuration import Assets, Config, Overrides, Replay, Speed, up_options
+from services.cli.commands.options import AsJson, StateDir
+from services.cli.errors import EXIT_FAILED, exit_code_of
+from services.cli.up import up as run_stack
+from shared.errors import CascadeError
+from shared.logs import configure_logs
+
+app = typer.Typer(
+    name="cascade",
+    help="Run and operate a Cascade trading stack.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+def up(
+    *,
+    assets: Assets = None,
+    speed: Speed = None,
+    replay: Replay = None,
+    config: Config = None,
+    overrides: Overrides = None,
+    state_dir: StateDir = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew; the last run's state is kept aside.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Start the whole stack and show it; Ctrl-C stops it. A finite market ends with a summary (--json: only that)."""
+    options = up_options(
+        config=config, assets=assets, speed=speed, overrides=overrides, replay=replay, state_dir=state_dir
+    )
+    outcome = run_stack(options, fresh=fresh, as_json=as_json)
+    if outcome.code:
+        print(f"cascade: {outcome.message}", file=sys.stderr)
+        raise typer.Exit(outcome.code)
+
+
+app.command()(status.status)
+app.command()(operate.halt)
+app.command()(operate.resume)
+app.command()(operate.stop)
+app.command()(account.orders)
+app.command()(account.balances)
+app.command()(journal.journal)
+app.command("schema")(schema.print_schema)
+app.command()(bootstrap.bootstrap)
+app.add_typer(configuration.app, name="config")
+for _name in ("rebalance", "data"):
+    if importlib.util.find_spec(f"services.cli.{_name}") is not None:
+        app.add_typer(importlib.import_module(f"services.cli.{_name}").app, name=_name)
+
+
+def main() -> None:
+    """Run the command line."""
+    # Libraries log; a command answers in sentences.
+    configure_logs("cli", "0", level="CRITICAL")
+    try:
+        app()
+    except CascadeError as error:
+        print(f"cascade: {error}", file=sys.stderr)
+        sys.exit(exit_code_of(error))
+    except BrokenPipeError:
+        sys.exit(EXIT_FAILED)
+
+
+if __name__ == "__main__":
+    main()

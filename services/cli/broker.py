@@ -1,0 +1,63 @@
+"""The stack's own nats-server: configuration, keys, and the bootstrap of streams and buckets.
+
+In: a directory and free ports. Out: a process spec, and a server with every stream that the services expect.
+Never: a server that listens beyond loopback, a service that creates streams.
+"""
+
+import asyncio
+from pathlib import Path
+
+from services.cli.supervisor.child import ProcessSpec, free_port
+from services.cli.supervisor.probe import nats_ready
+from shared.bus.nats import NatsBus
+from shared.bus.server import ServerSettings, find_server, prepare, seed_file, start_command
+from shared.bus.streams import BUCKETS, STREAMS
+from shared.errors import BusUnavailableError
+
+PORT = 4222
+MONITOR_PORT = 8222
+BOOTSTRAP_TIMEOUT_S = 30.0
+NAME = "nats"
+
+
+def nats_url(port: int) -> str:
+    """Return the address of a server on loopback."""
+    return f"nats://127.0.0.1:{port}"
+
+
+def nats_spec(directory: Path, environ: dict[str, str]) -> ProcessSpec:
+    """Write the server's files and return how to run it; raises ConfigError when no usable server is installed."""
+    binary = find_server()
+    port = free_port(PORT)
+    settings = ServerSettings(
+        store_dir=directory / "jetstream", port=port, http_port=free_port(MONITOR_PORT, taken=frozenset({port}))
+    )
+    config = prepare(directory, settings)
+
+    async def make_streams() -> None:
+        await bootstrap(nats_url(port), seed_file(directory, "admin"))
+
+    return ProcessSpec(
+        name=NAME,
+        argv=tuple(start_command(binary, config)),
+        env=environ,
+        port=port,
+        port_is_fixed=True,
+        probe=nats_ready,
+        once_ready=make_streams,
+        essential=True,
+    )
+
+
+async def bootstrap(url: str, admin_key: Path | None) -> None:
+    """Create or update every stream and bucket; raises BusUnavailableError when the server does not answer in time."""
+    failed: list[BaseException] = []
+    bus = NatsBus(url, service="admin", nkey_file=admin_key, on_fatal=failed.append)
+    try:
+        async with asyncio.timeout(BOOTSTRAP_TIMEOUT_S):
+            await bus.connect()
+            await bus.bootstrap(STREAMS, BUCKETS)
+    except TimeoutError as error:
+        raise BusUnavailableError(f"streams were not ready within {BOOTSTRAP_TIMEOUT_S:g} s at {url}") from error
+    finally:
+        await bus.close()

@@ -1,0 +1,59 @@
+"""A short connection to a running stack.
+
+In: what run.json says. Out: a connected bus with the rights of the operator's command. Never: a wait without end.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from services.cli.runfile import RunFile
+from shared.bus.nats import NatsBus
+from shared.bus.port import Bus, Delivery
+from shared.bus.server import seed_file
+from shared.errors import BusUnavailableError
+
+CONNECT_TIMEOUT_S = 5.0
+PAGE = 1_000
+USER = "cli"
+
+
+@asynccontextmanager
+async def connected(url: str, keys_dir: Path) -> AsyncIterator[Bus]:
+    """Connect as the operator's command; raises BusUnavailableError when the server does not answer in time."""
+    failed: list[BaseException] = []
+    bus = NatsBus(url, service=USER, nkey_file=seed_file(keys_dir, USER), on_fatal=failed.append)
+    try:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await bus.connect()
+        except TimeoutError as error:
+            raise BusUnavailableError(f"the message bus at {url} does not answer: see `cascade status`") from error
+        yield bus
+    finally:
+        await bus.close()
+    if failed:
+        raise failed[0]
+
+
+def ask[T](run: RunFile, question: Callable[[Bus], Awaitable[T]]) -> T:
+    """Connect to the stack, ask, and return the answer."""
+
+    async def main() -> T:
+        async with connected(run.nats_url, Path(run.keys_dir)) as bus:
+            return await question(bus)
+
+    return asyncio.run(main())
+
+
+async def whole_history(bus: Bus, stream: str, subject: str) -> AsyncIterator[Delivery]:
+    """Yield every stored message on `subject`, oldest first."""
+    start = 1
+    while True:
+        page = await bus.history(stream, subject, start_sequence=start, limit=PAGE)
+        for delivery in page:
+            yield delivery
+        if len(page) < PAGE:
+            return
+        start = page[-1].stream_sequence + 1

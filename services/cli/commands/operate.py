@@ -1,0 +1,81 @@
+"""`cascade halt | resume | stop`: what an operator does to a running stack, with a name and a reason."""
+
+import getpass
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+from uuid import uuid4
+
+import typer
+
+from services.cli.client import ask
+from services.cli.commands.options import AsJson, StateDir, print_json
+from services.cli.runfile import find_running, is_held
+from shared.bus import subjects
+from shared.clock import wall_ns
+from shared.errors import BusUnavailableError, InputError, UnavailableError, UnknownOutcomeError
+from shared.messages import Command, CommandReply
+
+STOP_TIMEOUT_S = 90.0
+REPLY_TIMEOUT_S = 5.0
+
+HaltReason = Annotated[str, typer.Option("--reason", help="Why; it is audited.")]
+ResumeReason = Annotated[str, typer.Option("--reason", help="Why it is safe to go on; it is audited.")]
+
+
+def halt(reason: HaltReason = "halted by the operator", state_dir: StateDir = None, as_json: AsJson = False) -> None:
+    """Stop all trading at once and cancel open orders; only `cascade resume` ends it."""
+    _command("halt", reason, state_dir, as_json=as_json)
+
+
+def resume(reason: ResumeReason, state_dir: StateDir = None, as_json: AsJson = False) -> None:
+    """Allow trading again."""
+    _command("resume", reason, state_dir, as_json=as_json)
+
+
+def stop(state_dir: StateDir = None, as_json: AsJson = False) -> None:
+    """Stop the running stack: services drain in order, the state stays."""
+    run = find_running(state_dir)
+    os.kill(run.supervisor_pid, signal.SIGTERM)
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while is_held(Path(run.state_dir)):
+        if time.monotonic() > deadline:
+            raise UnavailableError(
+                f"the supervisor (process {run.supervisor_pid}) did not stop in {STOP_TIMEOUT_S:g} s"
+            )
+        time.sleep(0.1)
+    if as_json:
+        print_json({"stopped": True, "state_dir": run.state_dir})
+    else:
+        print(f"stopped; the state stays in {run.state_dir}")
+
+
+def _command(verb: str, reason: str, state_dir: Path | None, *, as_json: bool) -> None:
+    if not reason.strip():
+        raise InputError("--reason must say why")
+    run = find_running(state_dir)
+    command = Command(
+        verb=verb,
+        user=getpass.getuser(),
+        reason=reason.strip(),
+        correlation_id=uuid4().hex,
+        arguments="{}",
+        sent_at_ns=wall_ns(),
+    )
+    try:
+        reply = ask(run, lambda bus: bus.request(subjects.command("risk", verb), command, timeout_s=REPLY_TIMEOUT_S))
+    except BusUnavailableError as error:
+        raise UnknownOutcomeError(
+            f"risk did not answer ({error}). Nobody knows whether it acted: see `cascade status`. "
+            "`cascade stop` stops everything"
+        ) from error
+    if not isinstance(reply, CommandReply):
+        raise UnavailableError(f"risk answered with {type(reply).__name__}")
+    if as_json:
+        print_json({"ok": reply.ok, "verb": verb, "user": command.user, "detail": reply.detail})
+    else:
+        print(reply.detail)
+    if not reply.ok:
+        raise typer.Exit(1)

@@ -1,0 +1,193 @@
+"""`cascade status`: what runs, how it does, and whether it may trade."""
+
+import asyncio
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+from rich.table import Table
+from rich.text import Text
+
+from services.cli.client import ask
+from services.cli.commands.options import AsJson, StateDir, console, print_json
+from services.cli.runfile import RunFile, find_running
+from services.cli.summary import iso_time
+from services.cli.supervisor import logfiles
+from services.cli.supervisor.order import Phase
+from services.cli.view import STYLES, amount
+from shared.bus import streams, subjects
+from shared.bus.port import Bus, Delivery
+from shared.clock import NANOSECONDS_PER_SECOND, wall_ns
+from shared.errors import UnavailableError
+from shared.messages import AccountSnapshot, BarsClosed, Heartbeat, RiskState
+
+# A little more than one interval of heartbeats.
+LISTEN_S = 1.3
+
+
+class ServiceReport(msgspec.Struct, frozen=True):
+    """Say how one service does; build and schema are None when no heartbeat was heard."""
+
+    name: str
+    phase: Phase
+    ready: bool
+    pid: int | None
+    port: int
+    restarts: int
+    uptime_s: int | None
+    detail: str
+    build: str | None
+    schema_hash: str | None
+    last_error: str | None
+
+
+class Heard(msgspec.Struct):
+    """Hold what the bus said."""
+
+    beats: dict[str, Heartbeat] = {}
+    risk: RiskState | None = None
+    account: AccountSnapshot | None = None
+    closed: BarsClosed | None = None
+
+
+class StatusReport(msgspec.Struct, frozen=True):
+    """Say how a stack does; None where nobody said so."""
+
+    state_dir: str
+    mode: str
+    replay: str | None
+    dashboard_url: str
+    supervisor_pid: int
+    uptime_s: int
+    build: str
+    schema_hash: str
+    schemas_agree: bool | None
+    bus_answers: bool
+    trading_state: str | None
+    trading_reason: str | None
+    market_time: str | None
+    step: int | None
+    equity_usdt: Decimal | None
+    open_orders: int | None
+    services: tuple[ServiceReport, ...]
+
+
+def status(state_dir: StateDir = None, as_json: AsJson = False) -> None:
+    """Show the services, their restarts and schemas, the trading state and the market's time."""
+    run = find_running(state_dir)
+    heard, answers = Heard(), True
+    try:
+        heard = ask(run, lambda bus: _listen(bus, run))
+    except UnavailableError:
+        answers = False
+    report = make_report(run, heard, bus_answers=answers, now_ns=wall_ns())
+    if as_json:
+        print_json(report)
+    else:
+        _print(report)
+
+
+def make_report(run: RunFile, heard: Heard, *, bus_answers: bool, now_ns: int) -> StatusReport:
+    """Return the report on a stack from its run file and from what was heard."""
+    services = tuple(
+        ServiceReport(
+            name=child.name,
+            phase=child.phase,
+            ready=child.phase is Phase.READY,
+            pid=child.pid,
+            port=child.port,
+            restarts=child.restarts,
+            uptime_s=_age_s(child.started_at_ns, now_ns) if child.pid is not None else None,
+            detail=child.detail,
+            build=beat.build if (beat := heard.beats.get(child.name)) is not None else None,
+            schema_hash=beat.schema_hash if beat is not None else None,
+            last_error=logfiles.last_error(Path(run.state_dir) / "logs" / f"{child.name}.log"),
+        )
+        for child in run.services
+    )
+    hashes = {beat.schema_hash for beat in heard.beats.values()} | {run.schema_hash}
+    closed, account = heard.closed, heard.account
+    return StatusReport(
+        state_dir=run.state_dir,
+        mode=run.mode,
+        replay=run.replay,
+        dashboard_url=run.dashboard_url,
+        supervisor_pid=run.supervisor_pid,
+        uptime_s=_age_s(run.started_at_ns, now_ns) or 0,
+        build=run.build,
+        schema_hash=run.schema_hash,
+        schemas_agree=len(hashes) == 1 if heard.beats else None,
+        bus_answers=bus_answers,
+        trading_state=heard.risk.state.value if heard.risk is not None else None,
+        trading_reason=heard.risk.reason if heard.risk is not None else None,
+        market_time=iso_time(closed.close_time_ns) if closed is not None else None,
+        step=closed.step if closed is not None else None,
+        equity_usdt=account.equity_usdt if account is not None else None,
+        open_orders=account.open_orders if account is not None else None,
+        services=services,
+    )
+
+
+async def _listen(bus: Bus, run: RunFile) -> Heard:
+    heard = Heard()
+
+    async def hear(delivery: Delivery) -> None:
+        if isinstance(delivery.message, Heartbeat):
+            heard.beats[delivery.message.service] = delivery.message
+
+    await bus.subscribe("hb.>", hear)
+    wanted = (
+        (streams.RISK, subjects.RISK_STATE),
+        (streams.ACCOUNTS, subjects.account(run.venue)),
+        (streams.MD_BARS, subjects.bars_closed(run.timeframe, run.venue)),
+    )
+    for stream, subject in wanted:
+        last = await bus.last(stream, subject)
+        match last.message if last is not None else None:
+            case RiskState() as risk:
+                heard.risk = risk
+            case AccountSnapshot() as account:
+                heard.account = account
+            case BarsClosed() as closed:
+                heard.closed = closed
+    await asyncio.sleep(LISTEN_S)
+    return heard
+
+
+def _print(report: StatusReport) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    for heading in ("service", "state", "restarts", "up", "pid", "schema", "about"):
+        table.add_column(heading, justify="right" if heading in ("restarts", "up", "pid") else "left")
+    for one in report.services:
+        phase = Text(one.phase.value, style=STYLES.get(one.phase, "dim"))
+        up = "–" if one.uptime_s is None else duration(one.uptime_s)
+        about = Text(one.detail, style="dim")
+        if one.last_error:
+            about.append(f"\nlast error: {one.last_error}", style="red")
+        table.add_row(one.name, phase, str(one.restarts), up, str(one.pid or "–"), one.schema_hash or "–", about)
+    agree = {True: "agree", False: "DIFFER", None: "not heard"}[report.schemas_agree]
+    market = report.replay or "synthetic market"
+    console.print(f"{report.mode}, {market}, up {duration(report.uptime_s)}, build {report.build}", highlight=False)
+    console.print(table)
+    if not report.bus_answers:
+        console.print("the message bus does not answer", style="red")
+    trading = f"{(report.trading_state or 'not known').upper()} ({report.trading_reason or '–'})"
+    console.print(f"trading      {trading}", highlight=False)
+    equity = f"{amount(report.equity_usdt)} USDT, {report.open_orders or 0} open orders"
+    console.print(f"equity       {equity}", highlight=False)
+    console.print(f"market time  {report.market_time or '–'}, step {report.step or '–'}", highlight=False)
+    console.print(f"schemas      {agree} ({report.schema_hash})", highlight=False)
+    console.print(f"dashboard    {report.dashboard_url}", highlight=False)
+    console.print(f"state        {report.state_dir}", highlight=False, soft_wrap=True)
+
+
+def duration(seconds: int) -> str:
+    """Return a length of time as people say it: 42s, 3m 20s, 2h 5m, 3d 4h."""
+    for size, unit, smaller_size, smaller in ((86_400, "d", 3_600, "h"), (3_600, "h", 60, "m"), (60, "m", 1, "s")):
+        if seconds >= size:
+            return f"{seconds // size}{unit} {seconds % size // smaller_size}{smaller}"
+    return f"{seconds}s"
+
+
+def _age_s(since_ns: int | None, now_ns: int) -> int | None:
+    return None if since_ns is None else max(0, now_ns - since_ns) // NANOSECONDS_PER_SECOND

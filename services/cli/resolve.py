@@ -1,0 +1,158 @@
+"""From a person's options to settings that every service accepts, before anything starts.
+
+In: options, a file, the environment. Out: one validated tree, the replay's facts, the state directory.
+Never: a stack that half starts: each section is decoded with its own service's type, a replay is read to its end.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from services.cli.runfile import STATE_ROOT
+from services.dashboard.config import DashboardConfig
+from services.execution.config import ExecutionConfig
+from services.market_data.config import FeedKind, MarketDataConfig
+from services.market_data.core.replay import ReplayInfo
+from services.market_data.replay_file import inspect_replay
+from services.rebalancer.config import RebalanceConfig
+from services.recorder.config import RecorderConfig
+from services.risk.config import RiskConfig
+from shared.config import Mode, Settings, StackConfig, Tree, load_settings
+from shared.errors import ConfigError
+
+Defaults = Callable[[StackConfig], Mapping[str, object]]
+
+SECTIONS: dict[str, tuple[type[msgspec.Struct], Defaults]] = {
+    "market_data": (MarketDataConfig, lambda _: {}),
+    "rebalancer": (RebalanceConfig, lambda stack: {"assets": stack.assets}),
+    "risk": (RiskConfig, lambda _: {}),
+    "execution": (ExecutionConfig, lambda _: {}),
+    "recorder": (RecorderConfig, lambda _: {}),
+    "dashboard": (DashboardConfig, lambda _: {}),
+}
+# What may change from one run to the next without making it another run.
+PRESENTATION = {"market_data": ("speed",), "dashboard": tuple(DashboardConfig.__struct_fields__)}
+
+
+class UpOptions(msgspec.Struct, frozen=True):
+    """Hold what `cascade up` was asked for."""
+
+    config: Path | None = None
+    assets: str | None = None
+    speed: str | None = None
+    replay: Path | None = None
+    overrides: tuple[str, ...] = ()
+    state_dir: Path | None = None
+
+
+class Resolved(msgspec.Struct, frozen=True):
+    """Hold settings that passed every check, and where the run keeps its state."""
+
+    settings: Settings
+    market_data: MarketDataConfig
+    dashboard: DashboardConfig
+    rebalancer: RebalanceConfig
+    replay: ReplayInfo | None
+    state_dir: Path
+    identity: dict[str, str]
+
+
+def resolve(options: UpOptions, environ: Mapping[str, str]) -> Resolved:
+    """Merge and validate everything; raises ConfigError or InputError that names the field and the fix."""
+    settings = load_settings(options.config, (*_option_overrides(options), *options.overrides), environ)
+    check_sections(settings)
+    if settings.stack.mode is not Mode.SANDBOX:
+        raise ConfigError(
+            f"stack.mode={settings.stack.mode} is not available in this version: set stack.mode=sandbox, "
+            "which trades paper money on a replayed or synthetic market"
+        )
+    market_data = settings.section("market_data", MarketDataConfig)
+    replay = None
+    if market_data.feed is FeedKind.REPLAY:
+        assert market_data.replay_path is not None
+        path = Path(market_data.replay_path).resolve()
+        settings = _with(settings, "market_data", "replay_path", str(path))
+        replay = inspect_replay(path, settings.stack.assets, market_data)
+        if "timeframe" not in _table(settings, "stack"):
+            settings = _with(settings, "stack", "timeframe", replay.timeframe)
+        elif settings.stack.timeframe != replay.timeframe:
+            raise ConfigError(
+                f"stack.timeframe is {settings.stack.timeframe}, but {path} has bars of {replay.timeframe}: "
+                f"leave it out, or set stack.timeframe={replay.timeframe}"
+            )
+    identity = run_identity(settings, market_data)
+    return Resolved(
+        settings=settings,
+        market_data=settings.section("market_data", MarketDataConfig),
+        dashboard=settings.section("dashboard", DashboardConfig),
+        rebalancer=settings.section("rebalancer", RebalanceConfig, assets=settings.stack.assets),
+        replay=replay,
+        state_dir=(options.state_dir or _state_dir(identity, is_replay=replay is not None)).resolve(),
+        identity=identity,
+    )
+
+
+def check_sections(settings: Settings) -> None:
+    """Decode each section with its service's type; raises ConfigError that names the key and the fix."""
+    for name, (kind, defaults) in SECTIONS.items():
+        settings.section(name, kind, **defaults(settings.stack))
+
+
+def run_identity(settings: Settings, market_data: MarketDataConfig) -> dict[str, str]:
+    """Return what makes a run this run: every setting but how fast and how it is shown, and the replay file's state."""
+    identity: dict[str, str] = {}
+    sections: dict[str, tuple[type[msgspec.Struct], Defaults]] = {"stack": (StackConfig, lambda _: {}), **SECTIONS}
+    for section, (kind, defaults) in sections.items():
+        values = msgspec.to_builtins(settings.section(section, kind, **defaults(settings.stack)))
+        for key, value in values.items():
+            if key not in PRESENTATION.get(section, ()):
+                identity[f"{section}.{key}"] = str(value)
+    if market_data.replay_path is not None:
+        for path in _files(Path(market_data.replay_path)):
+            about = path.stat()
+            identity[f"file {path.name}"] = f"{about.st_size} bytes of {about.st_mtime_ns}"
+    return identity
+
+
+def differences(before: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """Return what differs between two identities, a sentence for each setting."""
+    names = sorted(before.keys() | now.keys())
+    return [
+        f"{name} was {before.get(name, 'not set')}, now it is {now.get(name, 'not set')}"
+        for name in names
+        if before.get(name) != now.get(name)
+    ]
+
+
+def _option_overrides(options: UpOptions) -> tuple[str, ...]:
+    found = []
+    if options.assets is not None:
+        found.append(f"stack.assets={options.assets}")
+    if options.speed is not None:
+        found.append(f"market_data.speed={options.speed}")
+    if options.replay is not None:
+        found += ["market_data.feed=replay", f"market_data.replay_path={options.replay}"]
+    return tuple(found)
+
+
+def _with(settings: Settings, section: str, key: str, value: str) -> Settings:
+    return Settings({**settings.tree, section: {**_table(settings, section), key: value}})
+
+
+def _table(settings: Settings, section: str) -> Tree:
+    table = settings.tree.get(section) or {}
+    assert isinstance(table, dict)
+    return table
+
+
+def _state_dir(identity: Mapping[str, str], *, is_replay: bool) -> Path:
+    if not is_replay:
+        return STATE_ROOT / "sandbox"
+    digest = hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()
+    return STATE_ROOT / f"replay-{digest[:8]}"
+
+
+def _files(path: Path) -> list[Path]:
+    return sorted(path.iterdir()) if path.is_dir() else [path]

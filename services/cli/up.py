@@ -1,0 +1,195 @@
+"""`cascade up`: validate everything, start everything, show it, stop everything.
+
+In: a person's options. Out: a running stack, an exit code, a summary when the market has an end.
+Never: a process before the whole configuration is valid, two stacks in one state directory, a process left behind.
+"""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+from rich.console import Console
+
+from services.cli.broker import nats_spec, nats_url
+from services.cli.resolve import Resolved, UpOptions, resolve
+from services.cli.runfile import RUN_FILE, RunFile, StateLock, read_run, stop_leftovers, write_run
+from services.cli.stack import build_name, child_environment, service_specs, with_dashboard_port, write_settings
+from services.cli.statedir import mark_finished, prepare_state_dir
+from services.cli.summary import Summary, summary_json
+from services.cli.supervisor.order import Phase
+from services.cli.supervisor.runner import Outcome, Supervisor
+from services.cli.view import LiveView, PlainView, View, summary_view
+from services.cli.watch import Watch
+from shared.clock import wall_ns
+from shared.errors import InputError
+from shared.messages import schema_hash
+
+REFRESH_S = 0.25
+LOCK_TRIES = 5
+
+
+class Stack:
+    """Run one resolved stack to its end."""
+
+    def __init__(self, resolved: Resolved, *, fresh: bool, as_json: bool) -> None:
+        self._resolved, self._fresh, self._as_json = resolved, fresh, as_json
+        self._state_dir = resolved.state_dir
+        self._console = Console(stderr=as_json)
+        self._participants = resolved.market_data.participant_names
+        self._is_dirty = True
+        self._watch = Watch(resolved.settings.stack, self._participants, on_finished=self._finish)
+        self._summary: Summary | None = None
+
+    async def run(self) -> Outcome:
+        """Start, watch, stop; raises InputError when the directory is taken, ConfigError when it does not fit."""
+        lock = StateLock(self._state_dir)
+        await _take(lock, self._state_dir)
+        try:
+            self._clean()
+            about = prepare_state_dir(
+                self._state_dir,
+                self._resolved.identity,
+                fresh=self._fresh,
+                is_replay=self._resolved.replay is not None,
+            )
+            self._prepare()
+            return await self._supervise(about)
+        finally:
+            (self._state_dir / RUN_FILE).unlink(missing_ok=True)
+            lock.release()
+
+    def print_summary(self) -> None:
+        """Print the summary, if the run came to its end: JSON on standard output, or a table."""
+        if self._summary is None:
+            return
+        if self._as_json:
+            print(summary_json(self._summary).decode())
+        else:
+            self._console.print(summary_view(self._summary))
+
+    def _clean(self) -> None:
+        left = read_run(self._state_dir)
+        if left is not None and (names := stop_leftovers(left)):
+            self._console.print(f"stopped what a killed supervisor had left: {', '.join(names)}", highlight=False)
+
+    def _prepare(self) -> None:
+        nats_dir = self._state_dir / "nats"
+        nats_dir.mkdir(parents=True, exist_ok=True)
+        environ = child_environment(os.environ)
+        broker = nats_spec(nats_dir, environ)
+        settings, port = with_dashboard_port(self._resolved.settings, self._resolved.dashboard.port)
+        settings_file = self._state_dir / "settings.json"
+        write_settings(settings_file, settings)
+        build, url = build_name(), nats_url(broker.port)
+        services = service_specs(
+            state_dir=self._state_dir,
+            settings_file=settings_file,
+            keys_dir=nats_dir,
+            nats_url=url,
+            build=build,
+            environ=environ,
+        )
+        stack, replay = settings.stack, self._resolved.replay
+        self._run_file = RunFile(
+            supervisor_pid=os.getpid(),
+            started_at_ns=wall_ns(),
+            build=build,
+            schema_hash=schema_hash(),
+            mode=stack.mode.value,
+            venue=stack.venue,
+            timeframe=stack.timeframe,
+            state_dir=str(self._state_dir),
+            settings_file=str(settings_file),
+            nats_url=url,
+            keys_dir=str(nats_dir),
+            dashboard_url=f"http://127.0.0.1:{port}",
+            replay=replay.name if replay is not None else None,
+            services=(),
+        )
+        self._view = self._make_view()
+        self._supervisor = Supervisor(
+            [broker, *services],
+            logs_dir=self._state_dir / "logs",
+            jitter=random.random,
+            say=self._view.say,
+            on_change=self._note_change,
+        )
+
+    async def _supervise(self, about: str) -> Outcome:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._supervisor.request_stop)
+        self._view.start()
+        self._view.say(about)
+        running = asyncio.ensure_future(self._supervisor.run())
+        watching = asyncio.ensure_future(self._watch.run(self._run_file.nats_url, Path(self._run_file.keys_dir)))
+        watching.add_done_callback(self._check_watch)
+        try:
+            while not running.done():
+                self._refresh()
+                await asyncio.wait({running}, timeout=REFRESH_S)
+            return running.result()
+        finally:
+            watching.cancel()
+            self._refresh()
+            self._view.stop()
+
+    def _refresh(self) -> None:
+        statuses = self._supervisor.statuses()
+        self._view.show(statuses, self._watch.picture)
+        if self._is_dirty:
+            self._is_dirty = False
+            write_run(msgspec.structs.replace(self._run_file, services=statuses))
+
+    def _note_change(self) -> None:
+        self._is_dirty = True
+        failed = [one.name for one in self._supervisor.statuses() if one.phase is Phase.FAILED]
+        stuck = [name for name in failed if name in (*self._participants, "market_data")]
+        if stuck and self._resolved.replay is not None:
+            # Nobody waits at a replay that can never end.
+            self._supervisor.request_stop(Outcome(1, f"the replay cannot go on without {', '.join(stuck)}"))
+
+    def _finish(self, summary: Summary) -> None:
+        self._summary = summary
+        mark_finished(self._state_dir, summary_json(summary))
+        self._supervisor.request_stop(Outcome(0, "finished"))
+
+    def _check_watch(self, task: asyncio.Future[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._supervisor.request_stop(Outcome(1, f"cannot watch the stack: {error!r}"))
+
+    def _make_view(self) -> View:
+        replay = self._resolved.replay
+        stack = self._resolved.settings.stack
+        market = f"replay of {replay.name}" if replay is not None else "synthetic market"
+        title = (
+            f"Cascade {stack.mode.value}: {market}, {len(stack.assets)} markets, {stack.timeframe} bars, paper money"
+        )
+        steps = replay.steps if replay is not None else self._resolved.market_data.steps_max
+        kind: Callable[..., View] = LiveView if self._console.is_terminal and not self._as_json else PlainView
+        return kind(self._console, title=title, dashboard_url=self._run_file.dashboard_url, steps=steps)
+
+
+def up(options: UpOptions, *, fresh: bool, as_json: bool) -> Outcome:
+    """Resolve, run and sum up; raises ConfigError or InputError before anything has started."""
+    stack = Stack(resolve(options, os.environ), fresh=fresh, as_json=as_json)
+    outcome = asyncio.run(stack.run())
+    stack.print_summary()
+    return outcome
+
+
+async def _take(lock: StateLock, state_dir: Path) -> None:
+    # Another command may hold the lock for an instant, to see whether somebody else does.
+    for _ in range(LOCK_TRIES):
+        if lock.acquire():
+            return
+        await asyncio.sleep(0.1)
+    run = read_run(state_dir)
+    who = f" (process {run.supervisor_pid}, {run.dashboard_url})" if run is not None else ""
+    raise InputError(
+        f"a stack already runs in {state_dir}{who}. Stop it with `cascade stop`, or choose another --state-dir"
+    )
