@@ -1,5 +1,6 @@
 """What the paper venue does with orders: fills, refusals, cancels, the same id twice."""
 
+from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from shared.errors import InputError, IntegrityError, RejectedError
 from shared.exchange.paper import PaperVenue
 from shared.exchange.port import OrderRequest, SimulatedVenue, VenueOrder
+from shared.matching import FeeMode, FeeSchedule, FillModel
 from shared.messages import Balance, Instrument, Liquidity, OrderState, OrderType, Side, TimeInForce
 from shared.testing.paper import BTC, HOUR_NS, bar, bbo, book, closed, limit, market
 
@@ -324,3 +326,20 @@ async def test_redefinition_keeps_the_market(venue: PaperVenue) -> None:
     finer = Instrument("BTC-USDT", "BTC", "USDT", Decimal("0.001"), Decimal("0.0001"), BTC.quantity_min, Decimal(1))
     await venue.define_instrument(finer)
     assert (await venue.submit(market("a", BUY, quote="2"))).state is OrderState.FILLED
+
+
+async def test_fee_in_quote_is_part_of_what_an_order_may_spend(open_venue: Callable[..., PaperVenue]) -> None:
+    fees = FeeSchedule(Decimal(0), Decimal("0.001"), FeeMode.QUOTE)
+    venue = open_venue(model=FillModel(Decimal(0), Decimal(0), Decimal(1), fees))
+    await venue.define_instrument(BTC)
+    await venue.on_bar(bar(1, 99.0))
+    with pytest.raises(RejectedError, match=r"needs 10010\.000 USDT, 10000 are free"):
+        await venue.submit(limit("a", BUY, "100", "100"))
+    against_bar = await venue.submit(market("b", BUY, quote="5000"))
+    await venue.on_book(book(HOUR_NS + 1, (), ((100.0, 20.0), (101.0, 90.0))))
+    against_book = await venue.submit(market("c", BUY, quote="5000"))
+    for order in (against_bar, against_book):
+        fee = sum(fill.fee for fill in order.fills)
+        assert order.state is OrderState.FILLED
+        assert 5000 - Decimal("0.02") < order.filled_quote + fee <= 5000
+        assert {fill.fee_asset for fill in order.fills} == {"USDT"}
