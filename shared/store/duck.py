@@ -200,7 +200,8 @@ class StoreReader:
     def _parts(self, table: Table) -> list[Part]:
         found: list[Part] = []
         for _, directory in files.day_directories(self._root, table.name):
-            found += [part for part in files.live(self._listed(directory)) if part.path not in self._damaged]
+            # A damaged merge hides nothing: what went into it may still be there.
+            found += files.live([part for part in self._listed(directory) if part.path not in self._damaged])
         return found
 
     def _listed(self, directory: Path) -> list[Part]:

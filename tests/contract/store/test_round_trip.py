@@ -85,10 +85,7 @@ def test_a_text_of_megabytes_comes_back(tmp_path: Path) -> None:
 
 def test_a_number_beyond_64_bits_is_rejected_by_name_and_the_others_are_kept(tmp_path: Path) -> None:
     table = next(table for table in TABLES if table.name == "heartbeats")
-    fine, odd = (
-        table.message("risk", "0", "b", "h", pid, True, "", 1, 1)
-        for pid in (1, 2**64 - 1)
-    )
+    fine, odd = (table.message("risk", "0", "b", "h", pid, True, "", 1, 1) for pid in (1, 2**64 - 1))
     store = ParquetStore(tmp_path, lambda: NOW_NS)
     store.open()
     appended = store.append(Batch(table.name, "1970-01-01", [Row(fine, "s", 1), Row(odd, "s", 1)]))
