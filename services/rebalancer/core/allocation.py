@@ -23,7 +23,7 @@ def buys(frame: Frame) -> tuple[list[Leg | Skip], list[str]]:
     if budget <= 0:
         return [], [f"initial allocation needs USDT above {share(kept_share)} of {money(total)}: deposit USDT"]
     each = MONEY.divide(budget, Decimal(count))
-    lost = config.fee_rate * budget
+    lost = frame.loss_of_buying(budget)
     reason = f"initial allocation: 1/{count} of {money(budget)}, {share(kept_share)} of {money(total)} stays USDT"
     legs = [buy_leg(frame, asset, each, frame.room(asset, lost), reason) for asset in frame.portfolio.assets]
     return legs, []

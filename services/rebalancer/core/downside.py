@@ -58,7 +58,7 @@ def buys(frame: Frame, trigger: Trigger, proceeds: Decimal, cost: Decimal) -> tu
         f"buy {asset} back to the mean {money(frame.worth.mean_usdt)}: {money(frame.worth.values[asset])} is "
         f"{percent(trigger.deviation)}, threshold {percent(-frame.config.downside_threshold)}"
     )
-    room = frame.room(asset, cost + frame.config.fee_rate * amount)
+    room = frame.room(asset, cost + frame.loss_of_buying(amount))
     return [buy_leg(frame, asset, amount, room, reason)], notes
 
 
@@ -67,9 +67,10 @@ def _gap(frame: Frame, asset: str) -> Decimal:
 
 
 def _target(frame: Frame, trigger: Trigger) -> Decimal:
-    # The fees of selling the whole gap and buying it again bound what the portfolio can lose on the way.
+    # Selling for the whole gap and buying it bounds what the portfolio can lose on the way.
     gap = _gap(frame, trigger.asset)
-    room = frame.room(trigger.asset, MONEY.divide(2 * gap * frame.config.fee_rate, 1 - frame.config.fee_rate))
+    selling = MONEY.divide(frame.config.fee_rate * gap, 1 - frame.config.fee_rate)
+    room = frame.room(trigger.asset, selling + frame.loss_of_buying(gap))
     return gap if room is None else min(gap, room)
 
 

@@ -35,8 +35,12 @@ class Frame(msgspec.Struct, frozen=True):
             return self.config.min_order_value
         return max(self.config.min_order_value, instrument.notional_min)
 
+    def loss_of_buying(self, amount: Decimal) -> Decimal:
+        """Return what spending `amount` may cost the portfolio: the fee, and as much again for slippage."""
+        return 2 * self.config.fee_rate * amount
+
     def room(self, asset: str, lost_usdt: Decimal) -> Decimal | None:
-        """Return what may still be bought under the position limit once `lost_usdt` went to fees; None: no limit."""
+        """Return what may still be bought under the position limit once `lost_usdt` is gone; None: no limit."""
         if self.config.position_limit == 1:
             return None
         limit = self.config.position_limit * (self.worth.total_usdt - lost_usdt)

@@ -131,7 +131,7 @@ def _on_order(state: RebalancerState, event: OrderChanged, params: Params, now_n
     needed = max(state.ledger_sequence_needed, event.event.ledger_sequence)
     state = replace(state, ledger_sequence_needed=needed)
     plan, order = state.plan, event.event
-    if plan is None or order.correlation_id != plan.plan_id:
+    if plan is None or all(order.intent_id != each.intent.intent_id for each in plan.executions):
         return state, Decision(notes=(f"{order.intent_id} belongs to no plan under way",))
     executions = tuple(
         execution.after(order) if execution.intent.intent_id == order.intent_id else execution
@@ -163,7 +163,10 @@ def _on_resume(state: RebalancerState) -> Answer:
 
 
 def _advance(state: RebalancerState, params: Params, now_ns: int, notes: tuple[str, ...]) -> Answer:
-    """Take the plan through every stage that is over; journal when a stage was left."""
+    """Take the plan through every stage that is over; journal the buys' start and the orders' end.
+
+    Whether the account or the last order event comes first is chance, so settling leaves no entry of its own.
+    """
     sent: tuple[OrderIntent, ...] = ()
     plan = state.plan
     if plan is None:
@@ -175,13 +178,11 @@ def _advance(state: RebalancerState, params: Params, now_ns: int, notes: tuple[s
         journal = f"{plan.plan_id}-{plan.stage}"
     if plan.stage is Stage.BUYING and not plan.open_executions:
         plan = replace(plan, stage=Stage.SETTLING)
-        journal = f"{plan.plan_id}-{plan.stage}"
+        journal = f"{plan.plan_id}-over"
         notes += (_spent(plan),)
     state = replace(state, plan=plan)
     if plan.stage is Stage.SETTLING and state.ledger_sequence_seen >= plan.ledger_sequence:
         state = replace(state, plan=None, finished_ns=state.last_close_ns)
-        journal = f"{plan.plan_id}-done"
-        notes += (f"plan {plan.plan_id} is done at ledger entry {plan.ledger_sequence}",)
     return state, Decision(sent, notes, plan.trigger.direction.value, plan.plan_id, journal)
 
 

@@ -34,7 +34,7 @@ def buys(frame: Frame, trigger: Trigger, proceeds: Decimal, cost: Decimal) -> tu
             "is filled first"
         )
     each = MONEY.divide(budget, Decimal(len(others)))
-    lost = cost + config.fee_rate * budget
+    lost = cost + frame.loss_of_buying(budget)
     legs = [
         buy_leg(
             frame,

@@ -124,12 +124,12 @@ def test_refused_sale_buys_nothing_ends_the_plan_and_cools_down(upside: Bench) -
 def test_plan_is_done_only_when_the_account_has_followed(upside: Bench) -> None:
     (sell,) = upside.bars().intents
     buys = upside.answer((sell,))[-1].intents
-    upside.answer(buys)
+    assert upside.answer(buys)[-1].decision_id == f"{sell.correlation_id}-over"
     assert upside.state.plan.stage is Stage.SETTLING
     assert upside.state.finished_ns == 0
     assert upside.tell(AccountSeen(upside.venue.ledger_sequence - 1)).decision_id is None
     done = upside.settle()
-    assert done.decision_id.endswith("-done")
+    assert done.decision_id is None
     assert upside.state.plan is None
     assert upside.state.finished_ns == T
     assert upside.state.fired_at_ns == {"A-USDT": T}
