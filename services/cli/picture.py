@@ -91,8 +91,10 @@ def _decided(picture: Picture, record: DecisionRecord) -> Picture:
     if record.action in QUIET_ACTIONS:
         return _with(picture, last_decision=record)
     known = picture.last_action
-    is_new = known is None or known.correlation_id != record.correlation_id
-    return _with(picture, last_decision=record, last_action=record, rebalances=picture.rebalances + is_new)
+    if known is not None and known.correlation_id == record.correlation_id:
+        # The first record of a plan says what fired; the later ones follow its orders.
+        return _with(picture, last_decision=record)
+    return _with(picture, last_decision=record, last_action=record, rebalances=picture.rebalances + 1)
 
 
 def _with(picture: Picture, **changes: object) -> Picture:

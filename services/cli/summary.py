@@ -190,10 +190,14 @@ def fills_digest(fills: Iterable[OrderEvent]) -> str:
 
 
 def decisions_digest(decisions: Iterable[DecisionRecord]) -> str:
-    """Return the SHA-256 of the decisions in order: id, action, market time, notes."""
+    """Return the SHA-256 of the decisions in order: what was decided, when in market time, and why.
+
+    Of a plan the first record counts, which is the decision; the later ones follow its orders, and how often they
+    speak depends on which message arrived first.
+    """
     digest = hashlib.sha256()
-    for record in unique_by(decisions, lambda record: record.decision_id):
-        digest.update(msgspec.json.encode((record.decision_id, record.action, record.decided_at_ns, record.notes)))
+    for record in unique_by(decisions, lambda record: record.correlation_id):
+        digest.update(msgspec.json.encode((record.correlation_id, record.action, record.decided_at_ns, record.notes)))
     return digest.hexdigest()
 
 

@@ -65,6 +65,7 @@ class Stack:
     def print_summary(self) -> None:
         """Print the summary, if the run came to its end: JSON on standard output, or a table."""
         if self._summary is None:
+            self._console.print("stopped; the same command goes on from here", highlight=False)
             return
         if self._as_json:
             print(summary_json(self._summary).decode())
@@ -178,7 +179,8 @@ def up(options: UpOptions, *, fresh: bool, as_json: bool) -> Outcome:
     """Resolve, run and sum up; raises ConfigError or InputError before anything has started."""
     stack = Stack(resolve(options, os.environ), fresh=fresh, as_json=as_json)
     outcome = asyncio.run(stack.run())
-    stack.print_summary()
+    if not outcome.code:
+        stack.print_summary()
     return outcome
 
 
