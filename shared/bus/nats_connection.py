@@ -113,10 +113,12 @@ class NatsConnection:
                 )
             connecting.result()
         finally:
+            self._refused = None
             if not connecting.done():
                 connecting.cancel()
                 await asyncio.wait({connecting})
-            self._refused = None
+                # A cancelled attempt leaves its socket open.
+                await client.close()
         self._client = client
         await client.subscribe(f"{self._inbox}.r.*", cb=self._on_answer)
         self._up.set()

@@ -62,8 +62,8 @@ class NatsConsumer:
         self._wanted = 0
         self._consumer_sequence = 0
         self._seen_at = 0.0
-        self._created = ""
         self._stream_created = ""
+        self._has_attached = False
         self._handled = 0
 
     async def start(self) -> None:
@@ -156,40 +156,39 @@ class NatsConsumer:
             await self._on_frame(message, inbox)
 
         self._subscription = await self._connection.subscribe(inbox, on_frame, pending_max=0)
+        self._has_attached = True
         self._pull()
 
     async def _ensure(self) -> api.ConsumerAnswer:
+        stream = await self._look_at_stream()
         name = f"{self.settings.stream}.{self.settings.durable}"
         info = await call(
             self._connection, api.ConsumerAnswer, f"{api.API}.CONSUMER.INFO.{name}", b"", timeout_s=ATTACH_TIMEOUT_S
         )
-        if info.error is not None:
-            if info.error.err_code != api.ERROR_CONSUMER_NOT_FOUND:
-                raise BusUnavailableError(f"consumer {name}: {info.error.description}")
-            info = await self._create(await self._start_policy())
-        elif any(info.config.get(key, _ABSENT[key]) != value for key, value in self._wanted_config().items()):
-            info = await self._create(info.config)
-        if info.created != self._created:
-            if self._created:
-                self._forget_positions()
-            self._created = info.created
-        return info
+        if info.error is None:
+            wanted = self._wanted_config()
+            if all(info.config.get(key, _ABSENT[key]) == value for key, value in wanted.items()):
+                return info
+            return await self._create(info.config)
+        if info.error.err_code != api.ERROR_CONSUMER_NOT_FOUND:
+            raise BusUnavailableError(f"consumer {name}: {info.error.description}")
+        if self.settings.deliver_new and not self._has_attached:
+            self._handled = stream.state.last_seq
+        # A durable that vanished under us is made again where this process was.
+        return await self._create({"deliver_policy": "by_start_sequence", "opt_start_seq": self._handled + 1})
 
-    async def _start_policy(self) -> dict[str, object]:
+    async def _look_at_stream(self) -> api.StreamAnswer:
+        name = self.settings.stream
         stream = await call(
-            self._connection,
-            api.StreamAnswer,
-            f"{api.API}.STREAM.INFO.{self.settings.stream}",
-            b"",
-            timeout_s=ATTACH_TIMEOUT_S,
+            self._connection, api.StreamAnswer, f"{api.API}.STREAM.INFO.{name}", b"", timeout_s=ATTACH_TIMEOUT_S
         )
         if stream.error is not None:
-            raise BusUnavailableError(f"stream {self.settings.stream}: {stream.error.description}")
-        known, self._stream_created = self._stream_created, stream.created
-        if known and known == stream.created and stream.state.last_seq >= self._handled:
-            # The durable vanished under us: go on where this process was.
-            return {"deliver_policy": "by_start_sequence", "opt_start_seq": self._handled + 1}
-        return {"deliver_policy": "new" if self.settings.deliver_new and not known else "all"}
+            raise BusUnavailableError(f"stream {name}: {stream.error.description}")
+        if self._stream_created != stream.created or stream.state.last_seq < self._handled:
+            # Another stream under the same name: its sequences mean nothing of what was handled before.
+            self._stream_created = stream.created
+            self._forget_positions()
+        return stream
 
     def _wanted_config(self) -> dict[str, object]:
         filters = self.settings.filters
