@@ -13,6 +13,7 @@ from shared.messages.base import Side
 
 EXACT = Context(prec=2_000)
 MONEY = Context(prec=40, rounding=ROUND_DOWN)
+_SHOWN = Context(prec=20)
 NANOSECONDS_PER_MINUTE = 60_000_000_000
 QUOTE_GRID = Decimal("0.00000001")
 CENT = Decimal("0.01")
@@ -94,8 +95,8 @@ class Valuation(msgspec.Struct, frozen=True):
     mean_usdt: Decimal
 
     def deviation(self, asset: str) -> Decimal:
-        """Return value / mean − 1, rounded to 40 digits (comparisons use `distance`, which is exact)."""
-        return MONEY.divide(self.distance(asset), self.assets_usdt)
+        """Return value / mean − 1, to 20 digits (comparisons use `distance`, which is exact)."""
+        return _SHOWN.divide(self.distance(asset), self.assets_usdt)
 
     def distance(self, asset: str) -> Decimal:
         """Return count x value − sum: the deviation times the sum, exactly."""
