@@ -199,6 +199,20 @@ def test_upside_buy_is_cut_at_the_position_limit(portfolio: Build) -> None:
     assert "14.00 USDT is under the minimum order of 15.00 USDT, cut from 18.20 USDT" in tighter.skipped[0].reason
 
 
+def test_room_under_the_position_limit_counts_what_the_plan_costs(portfolio: Build) -> None:
+    rules = RebalanceConfig(fee_rate=D("0.01"), usdt_buffer=D(0), downside_threshold=D("0.99"), min_order_value=D(10))
+    plan = plan_for(portfolio({"A": 390, "B": 385, "C": 5, "D": 5}, 215), rules)
+    # Selling 78 costs 0.78, spending 54.054 at most 1.08108: 40 % of 998.13892, less the 385 held.
+    assert plan.buys[0].notional_usdt == D("0.4") * (1000 - D("0.78") - D("1.08108")) - 385
+
+
+def test_outperformer_is_never_sold_below_the_mean(portfolio: Build) -> None:
+    rules = RebalanceConfig(position_limit=D(1), fee_rate=D(0), usdt_buffer=D("0.05"))
+    # Mean 1000, A lacks 500 and the buffer 150: B's share of that would be 130, but it is only 100 above the mean.
+    plan = plan_for(portfolio({"A": 500, "B": 1100, "C": 1400}), rules)
+    assert legs(plan) == [("B", "sell", D(100)), ("C", "sell", D(350)), ("A", "buy", D(300))]
+
+
 def test_no_buy_touches_the_usdt_buffer(portfolio: Build) -> None:
     rules = RebalanceConfig(position_limit=D(1), fee_rate=D(0), usdt_buffer=D("0.1"))
     # Portfolio 3700, buffer 370: 330 of 700 USDT are free, 270 are missing for A's 600.

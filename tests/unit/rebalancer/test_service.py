@@ -332,7 +332,12 @@ async def run_script(at: int | None, *, after: bool) -> tuple[list, list, dict, 
             await made.reached(at_ns)
         intents = {intent.intent_id: intent for intent in made.venue.intents.values()}
         records = [(record.decision_id, record.action, record.notes) for record in await made.records()]
-        return list(intents.values()), sorted(set(records)), dict(made.venue.quantities), bus is not None and bus.is_dead
+        return (
+            list(intents.values()),
+            sorted(set(records)),
+            dict(made.venue.quantities),
+            bus is not None and bus.is_dead,
+        )
 
 
 @pytest.mark.parametrize("after", [False, True])
