@@ -28,16 +28,20 @@ class HealthServer:
         self._runner: web.AppRunner | None = None
         self.bound_port = 0
 
-    async def start(self) -> None:
-        """Bind the port and serve; raises OSError when it is taken."""
+    async def start(self, *, fall_back: bool = False) -> None:
+        """Bind the port and serve; when it is taken, take a free one (`fall_back`) or raise OSError."""
         app = web.Application()
         app.router.add_get("/metrics", self._metrics)
         app.router.add_get("/healthz", self._healthz)
         app.router.add_get("/readyz", self._readyz)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port)
-        await site.start()
+        try:
+            await web.TCPSite(self._runner, self._host, self._port).start()
+        except OSError:
+            if not fall_back:
+                raise
+            await web.TCPSite(self._runner, self._host, 0).start()
         self.bound_port = self._runner.addresses[0][1]
 
     async def stop(self) -> None:

@@ -42,18 +42,19 @@ class ProcessConfig(msgspec.Struct, frozen=True):
     state_dir: Path
     http_host: str
     http_port: int
+    port_file: Path | None
     instance: str
     build: str
 
     @classmethod
     def from_environment(cls) -> "ProcessConfig":
-        """Read CASCADE_NATS_URL, _NKEY_FILE, _SETTINGS, _STATE_DIR, _HTTP_HOST, _HTTP_PORT, _INSTANCE and _BUILD."""
+        """Read CASCADE_NATS_URL, _NKEY_FILE, _SETTINGS, _STATE_DIR, _HTTP_HOST, _HTTP_PORT and others of our own.
+
+        With CASCADE_PORT_FILE another port than CASCADE_HTTP_PORT may be taken; the file then tells which.
+        """
         read = os.environ.get
-        nkey_file, settings_file, port = (
-            read("CASCADE_NKEY_FILE"),
-            read("CASCADE_SETTINGS"),
-            read("CASCADE_HTTP_PORT", "0"),
-        )
+        nkey_file, settings_file = read("CASCADE_NKEY_FILE"), read("CASCADE_SETTINGS")
+        port, port_file = read("CASCADE_HTTP_PORT", "0"), read("CASCADE_PORT_FILE")
         if not port.isdecimal():
             raise ConfigError(f"CASCADE_HTTP_PORT must be a port number, got {port!r}")
         return cls(
@@ -63,6 +64,7 @@ class ProcessConfig(msgspec.Struct, frozen=True):
             state_dir=Path(read("CASCADE_STATE_DIR", "var/sandbox")),
             http_host=read("CASCADE_HTTP_HOST", "127.0.0.1"),
             http_port=int(port),
+            port_file=Path(port_file) if port_file else None,
             instance=read("CASCADE_INSTANCE", "0"),
             build=read("CASCADE_BUILD", "dev"),
         )
@@ -194,7 +196,9 @@ async def _live(name: str, process: ProcessConfig, settings: Settings, build: Bu
     runtime.bus = bus
     runtime.metrics.plain_counters("bus_messages", "Messages by what became of them", bus.counters)
     health = HealthServer(process.http_host, process.http_port, runtime.metrics.registry, runtime.health)
-    await health.start()
+    await health.start(fall_back=process.port_file is not None)
+    if process.port_file is not None:
+        _announce(process.port_file, health.bound_port)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, runtime.stop)
@@ -202,6 +206,12 @@ async def _live(name: str, process: ProcessConfig, settings: Settings, build: Bu
         return await _serve(runtime, build)
     finally:
         await health.stop()
+
+
+def _announce(path: Path, port: int) -> None:
+    written = path.with_suffix(".new")
+    written.write_text(str(port), encoding="ascii")
+    written.replace(path)
 
 
 async def _serve(runtime: Runtime, build: Build) -> int:

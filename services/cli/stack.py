@@ -37,10 +37,7 @@ def service_specs(
 ) -> list[ProcessSpec]:
     """Return how to run each service of the stack."""
     specs: list[ProcessSpec] = []
-    ports: set[int] = set()
-    for name, after in AFTER.items():
-        port = free_port(HEALTH_PORT, taken=frozenset(ports))
-        ports.add(port)
+    for port, (name, after) in enumerate(AFTER.items(), start=HEALTH_PORT):
         env = dict(environ) | {
             "CASCADE_NATS_URL": nats_url,
             "CASCADE_NKEY_FILE": str(seed_file(keys_dir, name)),

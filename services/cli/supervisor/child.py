@@ -26,8 +26,9 @@ GUARD_SCRIPT = str(Path(guard.__file__).resolve())
 class ProcessSpec(msgspec.Struct, frozen=True):
     """Say what to run. `after` names what must be ready first; `once_ready` runs before it first counts as ready.
 
-    A `port` other than 0 is handed over as CASCADE_HTTP_PORT; when it is taken at a start and not `port_is_fixed`,
-    another one is. `stop_timeout_s` is how long it may drain before it is killed.
+    A `port` other than 0 is the one it should listen on, handed over as CASCADE_HTTP_PORT. Unless `port_is_fixed`, the
+    process takes another one where that is taken, and writes its choice to CASCADE_PORT_FILE: only who binds a port
+    knows that it is free. `stop_timeout_s` is how long it may drain before it is killed.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Child:
     def __init__(self, spec: ProcessSpec, logs_dir: Path) -> None:
         self.spec = spec
         self.log_path = logs_dir / f"{spec.name}.log"
+        self.port_path = logs_dir.parent / "ports" / spec.name
         self.phase = Phase.WAITING
         self.port = spec.port
         self.restarts = 0
@@ -131,9 +133,13 @@ class Child:
 
     async def spawn(self) -> asyncio.subprocess.Process:
         """Start the process; raises OSError when the program cannot be run."""
-        if self.port and not self.spec.port_is_fixed and not port_is_free(self.port):
-            self.port = free_port(self.port + 1)
-        env = dict(self.spec.env) | ({"CASCADE_HTTP_PORT": str(self.port)} if self.port else {})
+        env = dict(self.spec.env)
+        if self.spec.port:
+            env |= {"CASCADE_HTTP_PORT": str(self.spec.port)}
+        if not self.spec.port_is_fixed:
+            self.port_path.parent.mkdir(parents=True, exist_ok=True)
+            self.port_path.unlink(missing_ok=True)
+            env |= {"CASCADE_PORT_FILE": str(self.port_path)}
         log = logfiles.open_log(self.log_path)
         try:
             self.log_start = logfiles.size(self.log_path)
@@ -148,6 +154,15 @@ class Child:
         finally:
             os.close(log)
         return self.process
+
+    def find_port(self) -> int | None:
+        """Return the port that this run of the process listens on, or None while it has not said so."""
+        if self.spec.port and not self.spec.port_is_fixed:
+            try:
+                self.port = int(self.port_path.read_text(encoding="ascii"))
+            except (OSError, ValueError):
+                return None
+        return self.port
 
     def kill(self) -> None:
         """End the process and whatever it started, at once."""

@@ -14,6 +14,7 @@ from services.cli.supervisor import logfiles
 from services.cli.supervisor.child import Child, ChildStatus, Guard, ProcessSpec
 from services.cli.supervisor.order import Phase, may_start, start_order, stop_order
 from services.cli.supervisor.policy import Action, RestartPolicy, on_end
+from services.cli.supervisor.probe import SILENT
 from shared.clock import NANOSECONDS_PER_SECOND, monotonic_ns, wall_ns
 from shared.errors import CascadeError
 
@@ -145,7 +146,8 @@ class Supervisor:
         answered_s = _now_s()
         was_ready = False
         while True:
-            readiness = await child.spec.probe(child.port)
+            port = child.find_port()
+            readiness = await child.spec.probe(port) if port is not None else SILENT
             if readiness.answered:
                 answered_s = _now_s()
             elif _now_s() - answered_s > self._timing.silence_max_s:

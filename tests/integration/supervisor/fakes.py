@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from services.cli.supervisor.child import ProcessSpec, free_port
+from services.cli.supervisor.child import ProcessSpec
 from services.cli.supervisor.policy import RestartPolicy
 from services.cli.supervisor.runner import Supervisor, Timing
 
 PATIENCE_S = 20.0
+PREFERRED_PORT = 1  # nobody may bind it: the programs choose for themselves
 QUICK = RestartPolicy(delay_first_s=0.02, delay_max_s=0.05, ends_max=3, stable_after_s=60.0)
 
 GOOD = """
@@ -21,7 +22,8 @@ class Ready(http.server.BaseHTTPRequestHandler):
         self.send_response(200); self.end_headers(); self.wfile.write(body)
     def log_message(self, *_): pass
 name = sys.argv[1]
-server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["CASCADE_HTTP_PORT"])), Ready)
+server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ready)
+with open(os.environ["CASCADE_PORT_FILE"], "w") as chosen: chosen.write(str(server.server_address[1]))
 def note(text):
     with open(os.environ["NOTES"], "a") as notes: notes.write(f"{text} {name}\\n")
 def stop(*_):
@@ -43,17 +45,14 @@ class Stack:
         self.notes_path = tmp_path / "notes"
         self.logs_dir = tmp_path / "logs"
         self.said: list[str] = []
-        self._ports: set[int] = set()
         self._specs: list[ProcessSpec] = []
         self.supervisor: Supervisor | None = None
 
     def add(self, name: str, program: str = GOOD, *, after: tuple[str, ...] = (), **options: object) -> None:
         """Add a program to the stack."""
-        port = free_port(20_000 + os.getpid() % 10_000, taken=frozenset(self._ports))
-        self._ports.add(port)
         env = {**os.environ, "NOTES": str(self.notes_path)}
         argv = (sys.executable, "-c", program, name)
-        spec = ProcessSpec(name=name, argv=argv, env=env, after=after, port=port, **options)  # type: ignore[arg-type]
+        spec = ProcessSpec(name=name, argv=argv, env=env, after=after, port=PREFERRED_PORT, **options)  # type: ignore[arg-type]
         self._specs.append(spec)
 
     def start(self, *, policy: RestartPolicy = QUICK, timing: Timing | None = None) -> "asyncio.Task[object]":
