@@ -21,6 +21,7 @@ from nats.aio.subscription import Subscription as NatsSubscription
 
 from shared.bus.handling import Counters, Fatal
 from shared.bus.nats_api import HEADER_STATUS, STATUS_NO_RESPONDER
+from shared.bus.nats_watchdog import Watchdog
 from shared.bus.subjects import token
 from shared.errors import BusUnavailableError, ConfigError, InputError
 
@@ -30,8 +31,6 @@ RECONNECT_WAIT_MIN_S = 0.15
 RECONNECT_WAIT_MAX_S = 0.35
 OUTBOUND_BYTES_MAX = 8 * 1024 * 1024
 SUBSCRIBE_TIMEOUT_S = 5
-WATCHDOG_INTERVAL_S = 1.0
-WATCHDOG_MISSED_MAX = 5
 COMPLAINT_INTERVAL_S = 10.0
 
 _DENIED = re.compile(r'permissions violation for (publish|subscription) to "([^"]+)"')
@@ -65,7 +64,6 @@ class NatsConnection:
         nkey_file: Path | None,
         counters: Counters,
         fail: Fatal,
-        watchdog_interval_s: float = WATCHDOG_INTERVAL_S,
     ) -> None:
         self.service = token(service)
         self.counters = counters
@@ -73,8 +71,8 @@ class NatsConnection:
         self._url = url
         self._nkey_file = nkey_file
         self._fail = fail
-        self._watchdog_interval_s = watchdog_interval_s
         self._inbox = f"_INBOX.{service}.{secrets.token_hex(8)}"
+        self.watchdog = Watchdog(lambda: self.is_connected, lambda beat: self.send(f"{self._inbox}.beat", beat))
         self._client: Client | None = None
         self._up = asyncio.Event()
         self._closing = False
@@ -84,7 +82,7 @@ class NatsConnection:
         self._waiting: dict[str, tuple[str, asyncio.Future[Msg], list[Msg] | None]] = {}
         self._denied: set[str] = set()
         self._complained_at = float("-inf")
-        self._watchdog: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def is_connected(self) -> bool:
@@ -121,14 +119,15 @@ class NatsConnection:
                 await client.close()
         self._client = client
         await client.subscribe(f"{self._inbox}.r.*", cb=self._on_answer)
+        await client.subscribe(f"{self._inbox}.beat", cb=self.watchdog.hear)
         self._up.set()
-        self._watchdog = asyncio.create_task(self._watch())
+        self._watching = asyncio.create_task(self._watch())
 
     async def close(self) -> None:
         """Flush and disconnect for good."""
         self._closing = True
-        if self._watchdog is not None:
-            self._watchdog.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
         client = self._client
         if client is None:
             return
@@ -363,26 +362,8 @@ class NatsConnection:
             self._fail(BusUnavailableError(f"nats-py closed the connection for good: {self._client.last_error!r}"))
 
     async def _watch(self) -> None:
-        heard = 0
-        missed = 0
-
-        async def hear(message: Msg) -> None:
-            nonlocal heard
-            heard = int(message.data)
-
-        subject = f"{self._inbox}.beat"
-        await self._require().subscribe(subject, cb=hear)
-        beat = 0
-        while not self._closing:
-            await asyncio.sleep(self._watchdog_interval_s)
-            missed = missed + 1 if self.is_connected and heard < beat else 0
-            if missed >= WATCHDOG_MISSED_MAX:
-                self._fail(DeafError(f"connected to {self._url}, yet {missed} own beats in a row came not back"))
-                return
-            if missed == 0 and self.is_connected:
-                beat += 1
-            if self.is_connected:
-                self.send(subject, str(beat).encode())
+        await self.watchdog.run()
+        self._fail(DeafError(f"connected to {self._url}, yet the own beats come not back"))
 
     def _guard(self, callback: Callable[[], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
         async def guarded() -> None:

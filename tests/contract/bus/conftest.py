@@ -160,8 +160,8 @@ async def kill_client(bus: NatsBus) -> None:
     for running in bus._running:
         if (task := getattr(running, "_supervisor", None)) is not None:
             task.cancel()
-    if connection._watchdog is not None:
-        connection._watchdog.cancel()
+    if connection._watching is not None:
+        connection._watching.cancel()
     await client.close()
 
 

@@ -257,9 +257,9 @@ async def test_a_raising_fatal_callback_does_not_deafen_the_client(nats_server: 
 
 async def test_the_watchdog_reports_a_deaf_client(nats_server: RealNats, fatal: list[BaseException]) -> None:
     bus = NatsBus(nats_server.url, service="deaf", on_fatal=fatal.append)
-    bus._connection._watchdog_interval_s = 0.02
+    bus._connection.watchdog.interval_s = 0.05
     await bus.connect()
-    await asyncio.sleep(0.3)
+    await until(lambda: bus._connection.watchdog.heard >= 3)
     assert fatal == [], "a client that hears is not deaf"
     client = bus._connection._client
     assert client is not None
@@ -273,13 +273,15 @@ async def test_the_watchdog_reports_a_deaf_client(nats_server: RealNats, fatal: 
 
 async def test_a_disconnection_is_not_deafness(nats_server: RealNats, fatal: list[BaseException]) -> None:
     bus = NatsBus(nats_server.url, service="patient", on_fatal=fatal.append)
-    bus._connection._watchdog_interval_s = 0.02
+    watchdog = bus._connection.watchdog
+    watchdog.interval_s = 0.05
     await bus.connect()
+    await until(lambda: watchdog.heard >= 1)
     await nats_server.kill_while_running()
-    await asyncio.sleep(0.3)
+    await asyncio.sleep(0.5)  # ten beats: twice what a deaf client is granted
     await nats_server.start_while_running()
-    await until(lambda: bus.is_connected)
-    await asyncio.sleep(0.3)
+    heard = watchdog.heard
+    await until(lambda: watchdog.heard >= heard + 3)
     assert fatal == []
     await bus.close()
 
