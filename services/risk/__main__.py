@@ -3,7 +3,8 @@
 from services.risk.config import RiskConfig
 from services.risk.desk import NAME
 from services.risk.memory import open_memory
-from services.risk.service import RiskService, Setting
+from services.risk.service import RiskService
+from services.risk.surroundings import Setting
 from shared.config import Mode, timeframe_ns
 from shared.lifecycle import Runtime, run
 

@@ -27,7 +27,7 @@ async def rebuild(memory: GateMemory, bus: Bus, venue: str, timeframe: str, asse
     """Bring the memory up to what the streams hold; harmless when it is already there."""
     await _market(memory, bus, venue, timeframe, assets)
     if not memory.gate.book.snapshots:
-        last = await _last(bus, ACCOUNTS, subjects.account(venue))
+        last = await last_readable(bus, ACCOUNTS, subjects.account(venue))
         if last is not None and isinstance(last.message, AccountSnapshot):
             memory.on_snapshot(last.message)
     await _orders(memory, bus, venue)
@@ -40,11 +40,11 @@ async def _market(memory: GateMemory, bus: Bus, venue: str, timeframe: str, asse
             (symbol in market.instruments, subjects.instrument(venue, symbol)),
             (symbol in market.closes, subjects.bar(timeframe, venue, symbol)),
         ):
-            last = None if known else await _last(bus, MD_BARS, subject)
+            last = None if known else await last_readable(bus, MD_BARS, subject)
             if last is not None and isinstance(last.message, InstrumentDefinition | Bar):
                 memory.on_market(last.message)
     if not market.closed_ns:
-        last = await _last(bus, MD_BARS, subjects.bars_closed(timeframe, venue))
+        last = await last_readable(bus, MD_BARS, subjects.bars_closed(timeframe, venue))
         if last is not None and isinstance(last.message, BarsClosed):
             memory.on_market(last.message)
 
@@ -68,7 +68,8 @@ async def _orders(memory: GateMemory, bus: Bus, venue: str) -> None:
         start = page[-1].stream_sequence + 1
 
 
-async def _last(bus: Bus, stream: str, subject: str) -> Delivery | None:
+async def last_readable(bus: Bus, stream: str, subject: str) -> Delivery | None:
+    """Return the newest message on a subject, or None when there is none or it is no message."""
     try:
         return await bus.last(stream, subject)
     except DecodeError:
