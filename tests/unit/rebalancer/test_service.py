@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from decimal import Decimal
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -384,15 +383,19 @@ async def test_older_account_snapshot_is_ignored() -> None:
         assert [record.action for record in await made.records()][-1] == "none"
 
 
-def runtime(tmp_path: Path, *overrides: str) -> Runtime:
-    process = ProcessConfig("nats://127.0.0.1:1", None, None, tmp_path, "127.0.0.1", 0, "0", "test")
-    made = Runtime("rebalancer", process, load_settings(None, overrides, {}), configure_logs("rebalancer", "0"))
+def runtime(*overrides: str) -> Runtime:
+    made = Runtime(
+        "rebalancer",
+        ProcessConfig.from_environment(),
+        load_settings(None, overrides, {}),
+        configure_logs("rebalancer", "0"),
+    )
     made.bus = MemoryBus(MemoryBroker())
     return made
 
 
-async def test_settings_make_the_service_and_bad_ones_are_refused(tmp_path: Path) -> None:
-    service = await build(runtime(tmp_path, "rebalancer.sell_percentage=0.1"))
+async def test_settings_make_the_service_and_bad_ones_are_refused() -> None:
+    service = await build(runtime("rebalancer.sell_percentage=0.1"))
     assert service._params.config.sell_percentage == D("0.1")
     assert service._params.config.assets == ("RIVER-USDT", "H-USDT", "PENGU-USDT", "TAO-USDT")
     for override, words in (
@@ -401,7 +404,7 @@ async def test_settings_make_the_service_and_bad_ones_are_refused(tmp_path: Path
         ("rebalancer.upside_threshold=-1", "upside_threshold must be more than 0"),
     ):
         with pytest.raises(ConfigError, match=words):
-            await build(runtime(tmp_path, override))
+            await build(runtime(override))
 
 
 def test_accounts_stream_keeps_what_the_service_reads_at_start() -> None:
