@@ -5,7 +5,7 @@ In: messages, or bytes from anybody. Out: bytes, or messages. Never: a partly de
 
 import hashlib
 from functools import cache
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import msgspec
 
@@ -89,6 +89,21 @@ def schema() -> dict[str, Any]:
 
 @cache
 def schema_hash() -> str:
-    """Return 12 hex digits that change whenever any message's shape changes."""
-    canonical = msgspec.json.encode(schema(), order="deterministic")
+    """Return 12 hex digits that change whenever any message's shape changes.
+
+    Arrays carry no names, so the JSON Schema alone would not see two fields of one type that change places.
+    """
+    names: dict[str, list[str]] = {}
+    for kind in message_types():
+        _note_field_names(kind, names)
+    canonical = msgspec.json.encode([schema(), names], order="deterministic")
     return hashlib.sha256(canonical).hexdigest()[:12]
+
+
+def _note_field_names(annotation: object, names: dict[str, list[str]]) -> None:
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct) and annotation.__name__ not in names:
+        names[annotation.__name__] = list(annotation.__struct_fields__)
+        for field in get_type_hints(annotation).values():
+            _note_field_names(field, names)
+    for part in get_args(annotation):
+        _note_field_names(part, names)
