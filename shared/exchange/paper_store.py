@@ -14,9 +14,9 @@ import msgspec
 
 from shared.errors import ConfigError, StoreUnavailableError, UnknownOutcomeError
 from shared.exchange.paper_market import Market
-from shared.exchange.port import OrderRequest, VenueOrder, VenueTrade
-from shared.matching.exact import subtract
-from shared.messages import Balance, Fill, Instrument, OrderState
+from shared.exchange.paper_records import PaperOrder
+from shared.exchange.port import VenueTrade
+from shared.messages import Balance, Fill, Instrument
 
 SCHEMA_VERSION = 1
 BUSY_TIMEOUT_S = 5.0
@@ -34,34 +34,6 @@ CREATE INDEX trade_order ON trade (client_order_id, sequence);
 CREATE TABLE venue_time (id INTEGER PRIMARY KEY CHECK (id = 1), closed_time_ns INTEGER NOT NULL) STRICT;
 INSERT INTO venue_time VALUES (1, 0);
 """
-
-
-class PaperOrder(msgspec.Struct, frozen=True):
-    """Hold one order; while it rests, `lock_unit` of the asset it gives away is locked per unit of its rest."""
-
-    sequence: int
-    request: OrderRequest
-    venue_order_id: str
-    state: OrderState
-    filled_quantity: Decimal
-    filled_quote: Decimal
-    fills: int
-    lock_unit: Decimal
-    reason: str
-    created_at_ns: int
-    updated_at_ns: int
-
-    @property
-    def remaining(self) -> Decimal:
-        """Return the quantity of an order by quantity that has not filled."""
-        if self.request.quantity is None:
-            raise ValueError("an order by quote amount has no remaining quantity")
-        return subtract(self.request.quantity, self.filled_quantity)
-
-    @property
-    def is_open(self) -> bool:
-        """Tell whether the order rests."""
-        return not self.state.is_terminal
 
 
 class PaperStore:
@@ -217,30 +189,12 @@ class PaperStore:
         )
         return [msgspec.json.decode(record, type=VenueTrade) for (record,) in rows]
 
-    def venue_order(self, order: PaperOrder) -> VenueOrder:
-        """Return an order with all its fills, as the port states it."""
+    def fills_of(self, client_order_id: str) -> tuple[Fill, ...]:
+        """Return an order's fills, oldest first."""
         rows = self._db.execute(
-            "SELECT record FROM trade WHERE client_order_id = ? ORDER BY sequence", (order.request.client_order_id,)
+            "SELECT record FROM trade WHERE client_order_id = ? ORDER BY sequence", (client_order_id,)
         )
-        request = order.request
-        return VenueOrder(
-            client_order_id=request.client_order_id,
-            venue_order_id=order.venue_order_id,
-            instrument=request.instrument,
-            side=request.side,
-            type=request.type,
-            time_in_force=request.time_in_force,
-            state=order.state,
-            quantity=request.quantity,
-            quote_amount=request.quote_amount,
-            limit_price=request.limit_price,
-            filled_quantity=order.filled_quantity,
-            filled_quote=order.filled_quote,
-            fills=tuple(msgspec.json.decode(record, type=VenueTrade).fill for (record,) in rows),
-            reason=order.reason,
-            created_at_ns=order.created_at_ns,
-            updated_at_ns=order.updated_at_ns,
-        )
+        return tuple(msgspec.json.decode(record, type=VenueTrade).fill for (record,) in rows)
 
     def _create(self, path: Path) -> None:
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
