@@ -38,7 +38,7 @@ class Flusher:
         self._wake, self._hurry = asyncio.Event(), asyncio.Event()
         self._settled = asyncio.Condition()
         self._settled_rows = 0
-        self._failures = 0
+        self._attempts = self._failed_attempt = self._failures = 0
         self._is_stopping = False
         self.rows_recorded = 0
         self.trouble = ""
@@ -55,12 +55,12 @@ class Flusher:
         self._hurried()
 
     async def until_on_disk(self, timeout_s: float) -> str:
-        """Wait until everything received so far is on disk; returns "" or why it is not."""
-        wanted = self._buffer.received
+        """Try now and wait until everything received so far is on disk; returns "" or why it is not."""
+        wanted, attempt = self._buffer.received, self._attempts + 1
         self._hurried()
         try:
             async with asyncio.timeout(timeout_s), self._settled:
-                await self._settled.wait_for(lambda: self._settled_rows >= wanted or bool(self.trouble))
+                await self._settled.wait_for(lambda: self._settled_rows >= wanted or self._failed_attempt >= attempt)
         except TimeoutError:
             return f"it took longer than {timeout_s:.0f} s"
         return "" if self._settled_rows >= wanted else self.trouble
@@ -86,6 +86,7 @@ class Flusher:
             await _wait(self._wake, None if due_ns is None else due_ns / NANOSECONDS_PER_SECOND)
 
     async def _flush(self) -> None:
+        self._attempts += 1
         received = self._buffer.received
         batches, oldest_ns = self._buffer.take()
         began_ns = self._monotonic_ns()
@@ -124,6 +125,7 @@ class Flusher:
     async def _pause_after(self, trouble: str) -> None:
         self._telemetry.refused()
         self._failures += 1
+        self._failed_attempt = self._attempts
         self._set_trouble(trouble)
         await self._announce(self._settled_rows)
         if self._is_stopping:
