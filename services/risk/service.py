@@ -110,7 +110,7 @@ class RiskService:
         ]
         if not self._setting.is_market_time:
             # Quotes are lossy and come when they come: in a replay they would make verdicts depend on the moment.
-            self._subscriptions.append(await bus.subscribe(subjects.bbo(venue, "*"), self._on_quote))
+            self._subscriptions.append(await bus.subscribe(f"md.bbo.{venue}.*", self._on_quote))
 
     async def _on_halt(self, delivery: Delivery) -> None:
         self._switch.obey(delivery.message if isinstance(delivery.message, RiskHalt) else None)

@@ -97,12 +97,20 @@ class Around:
 class Stage:
     """Hold the broker, the other services' part, and the risk service that lives now."""
 
-    def __init__(self, path: Path, config: RiskConfig | None = None, *, start_active: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        config: RiskConfig | None = None,
+        *,
+        start_active: bool = True,
+        is_market_time: bool = True,
+    ) -> None:
         self.broker = MemoryBroker()
         self.path = path
         self.outside = MemoryBus(self.broker, service="outside")
         self.config = config or RiskConfig(position_limit=Decimal("0.9"))
         self.start_active = start_active
+        self.is_market_time = is_market_time
         self.errors: list[BaseException] = []
         self.filled: set[str] = set()
         self.sequence = 1
@@ -124,7 +132,7 @@ class Stage:
         self.around = Around(bus)
         limits = self.config.limits("USDT", STEP_NS, is_exclusive=True)
         self.store, memory, damage = open_memory(self.path / "risk.db", limits)
-        setting = Setting(VENUE, "15m", SYMBOLS, is_market_time=True, start_active=self.start_active)
+        setting = Setting(VENUE, "15m", SYMBOLS, is_market_time=self.is_market_time, start_active=self.start_active)
         self.service = RiskService(self.around, setting, memory, self.store, damage)
         starting = asyncio.create_task(self.service.start())
         hung = asyncio.create_task(bus.crashed.wait())

@@ -9,6 +9,7 @@ from services.risk.config import RiskConfig
 from shared.bus import subjects
 from shared.bus.streams import DECISIONS, ORDERS
 from shared.messages import (
+    Bbo,
     DecisionRecord,
     FeedState,
     MarketStatus,
@@ -283,4 +284,51 @@ async def test_metrics_name_verdicts_state_and_ages(tmp_path: Path) -> None:
     assert read("cascade_risk_trading_state", {"state": "active"}) == 1
     assert (read("cascade_risk_data_age_seconds") or -1) >= 0
     assert (read("cascade_risk_account_age_seconds") or -1) >= 0
+    await stage.stop()
+
+
+async def test_outside_a_replay_a_newer_book_counts_too(tmp_path: Path) -> None:
+    stage = await staged(tmp_path, is_market_time=False)
+    await stage.feed()
+    await stage.account()
+    await stage.until(lambda: bool(stage.around.progress))
+    quote = Bbo(VENUE, "A-USDT", 89.0, 1.0, 91.0, 1.0, NOW_NS + 1, NOW_NS + 1, 1)
+    assert stage.outside.publish_lossy(subjects.bbo(VENUE, "A-USDT"), quote)
+    await settle()
+    await stage.intend(intent())
+    await stage.until_judged(1)
+    assert stage.verdicts()["intent-1"][0].code is RefusalCode.PRICE_COLLAR  # type: ignore[union-attr]
+    await stage.stop()
+
+
+async def test_in_a_replay_quotes_are_not_looked_at(tmp_path: Path) -> None:
+    stage = await staged(tmp_path)
+    await stage.feed()
+    await stage.account()
+    quote = Bbo(VENUE, "A-USDT", 89.0, 1.0, 91.0, 1.0, NOW_NS + 1, NOW_NS + 1, 1)
+    stage.outside.publish_lossy(subjects.bbo(VENUE, "A-USDT"), quote)
+    await settle()
+    await stage.intend(intent())
+    await stage.until_judged(1)
+    assert isinstance(stage.verdicts()["intent-1"][0], OrderApproved)
+    await stage.stop()
+
+
+async def test_outside_a_replay_a_clock_may_differ_a_little_and_not_more(tmp_path: Path) -> None:
+    stage = await staged(tmp_path, is_market_time=False)
+    await stage.feed()
+    await stage.account()
+    await stage.until(lambda: bool(stage.around.progress))
+    second = 10**9
+    far = intent("far", decided_at_ns=NOW_NS + 6 * second)
+    near = intent("near", decided_at_ns=NOW_NS + 2 * second)
+    await stage.intend(far, near)
+    await stage.until_judged(1)
+    await settle()
+    assert stage.verdicts().keys() == {"far"}
+    assert stage.verdicts()["far"][0].code is RefusalCode.INTENT_MALFORMED  # type: ignore[union-attr]
+    stage.around.advance_clock(NOW_NS + 2 * second)
+    await stage.account(NOW_NS + 1)
+    await stage.until_judged(2)
+    assert isinstance(stage.verdicts()["near"][0], OrderApproved)
     await stage.stop()
