@@ -77,10 +77,10 @@ class Stack:
         return self.notes_path.read_text().splitlines() if self.notes_path.exists() else []
 
 
-async def until(condition: Callable[[], bool], *, what: str) -> None:
+async def until(condition: Callable[[], bool], *, what: str, patience_s: float = PATIENCE_S) -> None:
     """Poll until the condition holds; fails with what was waited for."""
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(patience_s):
             while not condition():  # noqa: ASYNC110 - other processes set no event
                 await asyncio.sleep(0.02)
     except TimeoutError:

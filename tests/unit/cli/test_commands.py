@@ -1,0 +1,192 @@
+"""What the commands make of messages: pure parts, and the command line's manners."""
+
+import json
+import os
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from services.cli import __main__ as command_line
+from services.cli.commands.account import account_view, latest_orders
+from services.cli.commands.journal import entries, entry_line
+from services.cli.commands.schema import SUBJECTS, schema_document
+from services.cli.commands.status import duration
+from services.cli.picture import Picture, fold, is_finished, laggards
+from services.cli.supervisor.policy import RestartPolicy
+from shared import lifecycle
+from shared.bus import subjects
+from shared.messages import (
+    AccountSnapshot,
+    Balance,
+    BarsClosed,
+    OrderState,
+    Position,
+    Progress,
+    RiskState,
+    TradingState,
+    schema_hash,
+)
+from shared.messages.codec import message_types
+from tests.unit.cli.test_summary import account, decision, event, refusal
+
+EVERYBODY = ("risk", "execution")
+
+
+def closed(step: int, *, final: bool = False) -> BarsClosed:
+    return BarsClosed("sandbox", "1h", step * 100, ("A-USDT",), (), step, final)
+
+
+def picture_of(*messages: object) -> Picture:
+    picture = Picture()
+    for message in messages:
+        picture = fold(picture, message)  # type: ignore[arg-type]
+    return picture
+
+
+def test_run_is_finished_only_when_everybody_has_done_the_final_step() -> None:
+    risk, execution = Progress("risk", "sandbox", 300), Progress("execution", "sandbox", 200)
+    assert not is_finished(picture_of(closed(3), risk), EVERYBODY)
+    almost = picture_of(risk, execution, closed(3, final=True))
+    assert laggards(almost, EVERYBODY) == ("execution",)
+    assert not is_finished(almost, EVERYBODY)
+    assert is_finished(fold(almost, Progress("execution", "sandbox", 300)), EVERYBODY)
+
+
+def test_older_step_does_not_replace_a_newer() -> None:
+    assert picture_of(closed(3, final=True), closed(2)).final_close_ns == 300
+
+
+def test_picture_counts_plans_once_and_shows_what_fired() -> None:
+    picture = picture_of(decision(1), decision(2, "upside", "p"), decision(3, "upside", "p"), event(1), refusal())
+    assert (picture.rebalances, picture.fills, picture.refusals) == (1, 1, 1)
+    assert picture.last_action == decision(2, "upside", "p")
+    state = RiskState(TradingState.HALTED, "me", "test", "c", 1)
+    assert fold(picture, state).trading_state is TradingState.HALTED
+
+
+def test_every_message_type_has_a_subject_and_a_schema() -> None:
+    document = schema_document()
+    named = {name for names in SUBJECTS.values() for name in names}
+    assert named == {kind.__name__ for kind in message_types()}
+    assert named <= set(document["$defs"])  # type: ignore[call-overload]
+    assert document["schema_hash"] == schema_hash()
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        subjects.bar("1h", "v", "A-USDT"),
+        subjects.bars_closed("1h", "v"),
+        subjects.order_intent("s", "v", "A-USDT"),
+        subjects.order_approved("v", "A-USDT"),
+        subjects.order_refused("s"),
+        subjects.order_event("s", "v", "A-USDT"),
+        subjects.account("v"),
+        subjects.decision("rebalancer", "s"),
+        subjects.command("risk", "halt"),
+        subjects.heartbeat("risk", "0"),
+        subjects.progress("risk"),
+        subjects.dead_letter("risk"),
+        subjects.instrument("v", "A-USDT"),
+        subjects.signal("s", "A-USDT"),
+        subjects.trade("v", "A-USDT"),
+        subjects.RISK_STATE,
+    ],
+)
+def test_every_subject_is_described_once(subject: str) -> None:
+    assert len([pattern for pattern in SUBJECTS if subjects.matches(pattern, subject)]) == 1
+
+
+def test_order_stands_as_its_newest_event_says() -> None:
+    older = msgspec.structs.replace(event(1), state=OrderState.ACCEPTED, filled_quantity=Decimal(0))
+    shown = latest_orders([older, event(2), event(1)])
+    assert [(order.client_order_id, order.state, order.is_open) for order in shown] == [
+        ("c2", "filled", False),
+        ("c1", "filled", False),
+    ]
+    assert latest_orders([older])[0].average_price is None
+
+
+def test_holdings_are_valued_by_what_execution_said() -> None:
+    snapshot = msgspec.structs.replace(
+        account("30.5"),
+        positions=(Position("H-USDT", Decimal(3), None, Decimal(8), Decimal(25), Decimal(0)),),
+        balances=(*account("1").balances, Balance("X", Decimal(1), Decimal(0))),
+    )
+    assert isinstance(snapshot, AccountSnapshot)
+    worth = {holding.asset: holding.value_usdt for holding in account_view(snapshot).balances}
+    assert worth == {"H": Decimal(25), "USDT": Decimal("5.5"), "X": None}
+
+
+def test_journal_shows_actions_and_refusals_by_market_time() -> None:
+    messages = [decision(1), decision(4, "upside", "p"), refusal(), refusal(), event(1)]
+    assert [entry.action for entry in entries(messages, everything=False)] == ["refused: balance", "upside"]
+    assert [entry.action for entry in entries(messages, everything=True)] == ["none", "refused: balance", "upside"]
+    line = entry_line(entries([refusal()], everything=False)[0])
+    assert line == "1970-01-01T00:00:03Z  risk        refused: balance H-USDT\n    needs 5, has 1"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0, "0s"), (59, "59s"), (200, "3m 20s"), (7_500, "2h 5m"), (277_200, "3d 5h")]
+)
+def test_durations_are_readable(seconds: int, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_policy_knows_the_exit_code_of_a_bad_configuration() -> None:
+    assert RestartPolicy().configuration_code == lifecycle.EXIT_CONFIG
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
+    for name in [name for name in os.environ if name.startswith("CASCADE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr("sys.argv", ["cascade", *arguments])
+    # Logging belongs to the process, which here is the test runner's.
+    monkeypatch.setattr(command_line, "configure_logs", lambda *_, **__: None)
+    with pytest.raises(SystemExit) as end:
+        command_line.main()
+    return int(end.value.code or 0)
+
+
+def test_no_stack_means_exit_code_three(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: object
+) -> None:
+    for command in ("status", "halt", "orders", "balances", "journal", "stop"):
+        assert run_command(monkeypatch, command, "--state-dir", str(tmp_path)) == 3
+        answer = capsys.readouterr()
+        assert answer.out == ""
+        assert "no stack runs in" in answer.err
+        assert "Traceback" not in answer.err
+
+
+def test_bad_setting_means_exit_code_two_and_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(monkeypatch, "up", "--set", "rebalancer.downside_threshold=-1") == 2
+    answer = capsys.readouterr()
+    assert answer.out == ""
+    assert answer.err.startswith("cascade: rebalancer")
+    assert "downside_threshold" in answer.err
+    assert answer.err.count("\n") == 1
+
+
+def test_resume_without_a_reason_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(monkeypatch, "resume") == 2
+    assert "--reason" in capsys.readouterr().err
+
+
+def test_schema_is_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(monkeypatch, "schema", "--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["subjects"]["acct.*"] == {"anyOf": [{"$ref": "#/$defs/AccountSnapshot"}]}
+
+
+def test_configuration_can_be_checked_without_a_stack(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(monkeypatch, "config", "show", "--json", "--set", "rebalancer.cooldown_minutes=60") == 0
+    assert json.loads(capsys.readouterr().out)["rebalancer"]["cooldown_minutes"] in (60, "60")
+    assert run_command(monkeypatch, "config", "check", "--assets", "HUSDT") == 2

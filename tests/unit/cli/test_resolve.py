@@ -1,0 +1,139 @@
+"""Settings are refused before anything starts, each time with the field and the fix."""
+
+from pathlib import Path
+
+import pytest
+
+from services.cli.resolve import SECTIONS, UpOptions, differences, resolve
+from services.market_data.config import FeedKind
+from shared.config import SECTIONS as KNOWN_SECTIONS
+from shared.errors import CascadeError, ConfigError, InputError
+
+HEADER = "symbol,open_time,open,high,low,close,volume\n"
+
+
+def candles(path: Path, assets: tuple[str, ...] = ("AUSDT", "BUSDT"), steps: int = 4, skip: int | None = None) -> Path:
+    """Write hourly candles, without the bar number `skip` of the first asset."""
+    rows = [
+        f"{asset},{1_767_225_600_000 + step * 3_600_000},1.1,1.3,1.0,1.2,100.5\n"
+        for asset in assets
+        for step in range(steps)
+        if not (asset == assets[0] and step == skip)
+    ]
+    path.write_text(HEADER + "".join(rows))
+    return path
+
+
+def resolve_with(*overrides: str, environ: dict[str, str] | None = None, **options: object) -> object:
+    """Resolve options over an empty environment."""
+    return resolve(UpOptions(overrides=overrides, **options), environ or {})  # type: ignore[arg-type]
+
+
+def test_defaults_are_a_synthetic_sandbox() -> None:
+    resolved = resolve(UpOptions(), {})
+    assert resolved.market_data.feed is FeedKind.SYNTHETIC
+    assert resolved.state_dir == Path("var/sandbox").resolve()
+
+
+def test_every_section_but_the_stack_belongs_to_a_service() -> None:
+    assert {"stack", *SECTIONS} == set(KNOWN_SECTIONS)
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("rebalancer.upside_threshold=-0.1", ["rebalancer", "upside_threshold", "-0.1"]),
+        ("rebalancer.upside_treshold=0.4", ["rebalancer.upside_treshold", "did you mean 'upside_threshold'"]),
+        ("rebalancer.sell_percentage=nan", ["rebalancer", "sell_percentage", "NaN"]),
+        ("risk.notional_max_usdt=-1", ["risk", "notional_max_usdt", "-1"]),
+        ("execution.taker_fee_rate=20", ["execution", "taker_fee_rate", "0.001"]),
+        ("recorder.no_such_key=1", ["recorder.no_such_key", "no setting"]),
+        ("dashboard.port=99999", ["dashboard", "port", "99999"]),
+        ("market_data.speed=fast", ["market_data", "speed", "900, or max"]),
+        ("stack.assets=HUSDT", ["stack", "assets", "at least two"]),
+        ("stack.assets=H,TAO", ["stack.assets", "BTC-USDT"]),
+        ("stack.timeframe=7x", ["stack", "timeframe", "4h"]),
+        ("stack.mode=live", ["stack.mode", "live", "sandbox"]),
+        ("stack.mode=paper", ["stack.mode", "paper", "sandbox"]),
+        ("stack.mode=fun", ["stack.mode", "fun"]),
+        ("rebalancr.position_limit=1", ["rebalancr", "did you mean 'rebalancer'"]),
+        ("position_limit=1", ["section.key=value"]),
+    ],
+)
+def test_bad_setting_is_refused_by_name(override: str, words: list[str]) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        resolve_with(override)
+    assert [word for word in words if word not in str(refusal.value)] == []
+
+
+def test_environment_counts_and_set_counts_more() -> None:
+    environ = {"CASCADE_REBALANCER__COOLDOWN_MINUTES": "45", "CASCADE_REBALANCER__POSITION_LIMIT": "0.5"}
+    resolved = resolve(UpOptions(overrides=("rebalancer.cooldown_minutes=60",)), environ)
+    assert (resolved.rebalancer.cooldown_minutes, str(resolved.rebalancer.position_limit)) == (60, "0.5")
+
+
+def test_replay_sets_feed_timeframe_and_a_place_of_its_own(tmp_path: Path) -> None:
+    path = candles(tmp_path / "candles.csv")
+    resolved = resolve(UpOptions(replay=path, assets="AUSDT,BUSDT", speed="max"), {})
+    assert resolved.settings.stack.timeframe == "1h"
+    assert resolved.settings.stack.assets == ("A-USDT", "B-USDT")
+    assert resolved.replay is not None
+    assert resolved.replay.steps == 4
+    assert resolved.state_dir.name.startswith("replay-")
+
+
+def test_speed_and_page_do_not_make_another_run_but_rules_and_data_do(tmp_path: Path) -> None:
+    path = candles(tmp_path / "candles.csv")
+
+    def place(*overrides: str, speed: str = "max") -> Path:
+        options = UpOptions(replay=path, assets="AUSDT,BUSDT", speed=speed, overrides=overrides)
+        return resolve(options, {}).state_dir
+
+    first = place()
+    assert place(speed="60") == first
+    assert place("dashboard.port=9000") == first
+    assert place("rebalancer.cooldown_minutes=60") != first
+    candles(path, steps=5)
+    assert place() != first
+
+
+@pytest.mark.parametrize(
+    ("assets", "steps", "skip", "words"),
+    [
+        ("AUSDT,CUSDT", 4, None, ["C-USDT", "candles.csv"]),
+        ("AUSDT,BUSDT", 0, None, ["candles.csv"]),
+        ("AUSDT,BUSDT", 4, 2, ["A-USDT lacks 1 of 4 bars", "market_data.missing_bars=hold"]),
+    ],
+)
+def test_unusable_replay_is_refused_with_file_and_fix(
+    tmp_path: Path, assets: str, steps: int, skip: int | None, words: list[str]
+) -> None:
+    path = candles(tmp_path / "candles.csv", steps=steps, skip=skip)
+    with pytest.raises(InputError) as refusal:
+        resolve(UpOptions(replay=path, assets=assets), {})
+    assert [word for word in words if word not in str(refusal.value)] == []
+
+
+def test_missing_replay_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        resolve(UpOptions(replay=tmp_path / "none.csv"), {})
+
+
+def test_timeframe_that_contradicts_the_replay_is_refused(tmp_path: Path) -> None:
+    path = candles(tmp_path / "candles.csv")
+    with pytest.raises(ConfigError, match=r"stack\.timeframe is 15m.*1h"):
+        resolve(UpOptions(replay=path, assets="AUSDT,BUSDT", overrides=("stack.timeframe=15m",)), {})
+
+
+def test_nan_price_is_refused(tmp_path: Path) -> None:
+    path = candles(tmp_path / "candles.csv")
+    path.write_text(path.read_text().replace("1.2,100.5", "nan,100.5", 1))
+    with pytest.raises(CascadeError, match="close"):
+        resolve(UpOptions(replay=path, assets="AUSDT,BUSDT"), {})
+
+
+def test_differences_name_both_sides() -> None:
+    assert differences({"a": "1", "b": "2"}, {"a": "1", "c": "3"}) == [
+        "b was 2, now it is not set",
+        "c was not set, now it is 3",
+    ]
