@@ -4,14 +4,14 @@ In: accounts, decisions, orders, first and last closes, in stream order. Out: on
 runs can be compared. Never: a figure made up where a message is missing (it is None), a fill counted twice.
 """
 
-import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 
 import msgspec
 
 from shared.clock import NANOSECONDS_PER_SECOND
+from shared.domain.digests import decisions_digest, fills_digest, unique_by, unique_fills
 from shared.messages import AccountSnapshot, Bar, DecisionRecord, OrderEvent, OrderIntent, OrderRefused
 
 QUIET_ACTIONS = frozenset({"none", "wait"})
@@ -164,43 +164,6 @@ def rebalances_of(decisions: Iterable[DecisionRecord]) -> tuple[Rebalance, ...]:
     return tuple(_rebalance(record) for record in plans.values())
 
 
-def unique_fills(events: Iterable[OrderEvent]) -> list[OrderEvent]:
-    """Return the events that carry a fill, each business key once."""
-    return unique_by((event for event in events if event.fill is not None), lambda event: event.event_id)
-
-
-def unique_by[M](messages: Iterable[M], key: Callable[[M], str]) -> list[M]:
-    """Return the messages without those whose key came before; a redelivery publishes the same key again."""
-    found: dict[str, M] = {}
-    for message in messages:
-        found.setdefault(key(message), message)
-    return list(found.values())
-
-
-def fills_digest(fills: Iterable[OrderEvent]) -> str:
-    """Return the SHA-256 of the fills in order: intent, market, side, price, quantity, fee, market time."""
-    digest = hashlib.sha256()
-    for event in fills:
-        assert event.fill is not None
-        fill = event.fill
-        values = (event.intent_id, event.instrument, event.side.value, fill.price, fill.quantity, fill.fee)
-        line = [*(_plain(value) for value in values), fill.fee_asset, str(fill.ts_event_ns)]
-        digest.update(msgspec.json.encode(line))
-    return digest.hexdigest()
-
-
-def decisions_digest(decisions: Iterable[DecisionRecord]) -> str:
-    """Return the SHA-256 of the decisions in order: what was decided, when in market time, and why.
-
-    Of a plan the first record counts, which is the decision; the later ones follow its orders, and how often they
-    speak depends on which message arrived first.
-    """
-    digest = hashlib.sha256()
-    for record in unique_by(decisions, lambda record: record.correlation_id):
-        digest.update(msgspec.json.encode((record.correlation_id, record.action, record.decided_at_ns, record.notes)))
-    return digest.hexdigest()
-
-
 def iso_time(at_ns: int) -> str:
     """Return nanoseconds UTC as ISO 8601 to the second."""
     return datetime.fromtimestamp(at_ns // NANOSECONDS_PER_SECOND, UTC).isoformat().replace("+00:00", "Z")
@@ -223,8 +186,3 @@ def _rebalance(record: DecisionRecord) -> Rebalance:
         deviation=plan.trigger.deviation if plan is not None and plan.trigger.asset else None,
         reason="; ".join(record.notes),
     )
-
-
-def _plain(value: Decimal | str) -> str:
-    # 1.0 and 1.00 are the same amount.
-    return f"{value.normalize():f}" if isinstance(value, Decimal) else value
