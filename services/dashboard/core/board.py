@@ -92,8 +92,8 @@ class Board:
         if current is not None and order < (current.as_of_ns, current.ledger_sequence):
             return
         self.account = snapshot
-        if snapshot.equity_usdt is None:
-            return
+        if snapshot.equity_usdt is None or snapshot.as_of_ns == 0:
+            return  # before the first market step there is no time to place it at
         point = EquityPoint(at_ns=snapshot.as_of_ns, equity=snapshot.equity_usdt)
         if self.equity and self.equity[-1].at_ns == point.at_ns:
             self.equity[-1] = point

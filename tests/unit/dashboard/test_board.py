@@ -2,6 +2,7 @@ from decimal import Decimal
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from services.dashboard.core.board import Board
 from services.dashboard.core.chart import equity_chart
@@ -75,6 +76,12 @@ def test_a_silent_service_is_said_to_be_silent() -> None:
     shown.apply(heartbeat("risk", START_NS))
     rows = {row.name: row for row in page_model(shown, now_ns=START_NS + 9_000_000_000, mode="sandbox").services}
     assert (rows["risk"].state, rows["risk"].tone) == ("silent", "bad")
+
+
+def test_an_account_from_before_the_market_is_no_point_of_the_curve() -> None:
+    shown = board()
+    shown.apply(replace(account(0), as_of_ns=0))
+    assert shown.account is not None and shown.equity == []
 
 
 @given(st.integers(2, 5_000), st.integers(2, 60))
