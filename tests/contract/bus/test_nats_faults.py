@@ -14,7 +14,7 @@ from shared.bus.nats import NatsBus
 from shared.bus.nats_connection import DeafError, NatsConnection
 from shared.bus.port import Delivery
 from shared.errors import BusUnavailableError
-from shared.messages import Progress
+from shared.messages import Progress, encode
 from shared.testing.nats import RealNats
 from tests.contract.bus.conftest import SPECS, flush, note, until
 from tests.contract.bus.test_durable import Worker
@@ -253,6 +253,26 @@ async def test_a_raising_fatal_callback_does_not_deafen_the_client(nats_server: 
     await until(lambda: heard == [1, 2])
     assert bus.counters()["callback_errors"] == 2
     await bus.close()
+
+
+async def test_what_was_not_written_before_a_disconnection_does_not_arrive_after_it(
+    nats_server: RealNats, fatal: list[BaseException]
+) -> None:
+    listener, bus = await connected(nats_server, fatal, "listener"), await connected(nats_server, fatal)
+    worker = Worker()
+    await listener.subscribe("md.>", worker)
+    client = bus._connection._client
+    assert client is not None
+    stale = encode(note(1))
+    frame = b"PUB md.x %d\r\n%b\r\n" % (len(stale), stale)
+    client._pending.append(frame)
+    client._pending_data_size += len(frame)
+    await client._process_op_err(ConnectionResetError())
+    await until(lambda: bus.counters()["reconnects"] == 1)
+    bus.publish_lossy("md.x", note(2))
+    await until(lambda: bool(worker.handled))
+    assert worker.handled == [2]
+    await asyncio.gather(bus.close(), listener.close())
 
 
 async def test_the_watchdog_reports_a_deaf_client(nats_server: RealNats, fatal: list[BaseException]) -> None:
