@@ -119,7 +119,7 @@ async def test_every_service_can_beat_report_and_answer(stack: Stack) -> None:
     [
         ("rebalancer", ("MD_BARS", "ORDERS", "ACCOUNTS")),
         ("risk", ("MD_BARS", "ORDERS", "ACCOUNTS", "RISK")),
-        ("execution", ("MD_BARS", "ORDERS")),
+        ("execution", ("MD_BARS", "ORDERS", "RISK")),
         ("recorder", ("MD_BARS", "ORDERS", "ACCOUNTS", "RISK", "DECISIONS", "AUDIT")),
     ],
 )
