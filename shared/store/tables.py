@@ -6,6 +6,7 @@ after a stream was made anew) and `recorded_at_ns`. Views add `time` (the event 
 """
 
 import datetime
+import functools
 from enum import StrEnum
 
 import msgspec
@@ -105,4 +106,9 @@ def event_time_ns(table: Table, message: Message, recorded_at_ns: int) -> int:
 
 def day_of(time_ns: int) -> str:
     """Return the UTC day `YYYY-MM-DD` of a time within int64 nanoseconds."""
-    return datetime.date.fromordinal(_EPOCH_ORDINAL + time_ns // NANOSECONDS_PER_DAY).isoformat()
+    return _day(time_ns // NANOSECONDS_PER_DAY)
+
+
+@functools.lru_cache(maxsize=4_096)
+def _day(number: int) -> str:
+    return datetime.date.fromordinal(_EPOCH_ORDINAL + number).isoformat()
