@@ -14,7 +14,8 @@ from shared.clock import NANOSECONDS_PER_SECOND
 from shared.domain.digests import decisions_digest, fills_digest, unique_by, unique_fills
 from shared.messages import AccountSnapshot, Bar, DecisionRecord, OrderEvent, OrderIntent, OrderRefused
 
-QUIET_ACTIONS = frozenset({"none", "wait"})
+# A refusal may be stored before the record of the plan that it belongs to.
+QUIET_ACTIONS = frozenset({"none", "wait", "refuse"})
 
 
 class Rebalance(msgspec.Struct, frozen=True):

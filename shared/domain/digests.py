@@ -12,6 +12,8 @@ import msgspec
 
 from shared.messages import DecisionRecord, OrderEvent
 
+REFUSED = "refuse"
+
 
 def unique_fills(events: Iterable[OrderEvent]) -> list[OrderEvent]:
     """Return the events that carry a fill, each business key once."""
@@ -42,10 +44,12 @@ def decisions_digest(decisions: Iterable[DecisionRecord]) -> str:
     """Return the SHA-256 of the decisions in order: what was decided, when in market time, and why.
 
     Of a plan the first record counts, which is the decision; the later ones follow its orders, and how often they
-    speak depends on which message arrived first.
+    speak depends on which message arrived first. Refusals by risk are left out for the same reason: they overtake the
+    record of the plan that they belong to, and what they change stands in the fills.
     """
     digest = hashlib.sha256()
-    for record in unique_by(decisions, lambda record: record.correlation_id):
+    decided = (record for record in decisions if record.action != REFUSED)
+    for record in unique_by(decided, lambda record: record.correlation_id):
         digest.update(msgspec.json.encode((record.correlation_id, record.action, record.decided_at_ns, record.notes)))
     return digest.hexdigest()
 

@@ -1,0 +1,116 @@
+"""The live rebalancer's core as a strategy of the engine: the very `decide` that the service calls.
+
+In: the engine's events. Out: the core's intents and journal entries. Never: a rule of its own.
+"""
+
+from decimal import Decimal
+
+import msgspec
+
+from services.backtest.core.strategy import (
+    NOTHING,
+    AccountMoved,
+    Answer,
+    IntentRefused,
+    Opened,
+    OrderMoved,
+    StepClosed,
+    StrategyEvent,
+    StrategyParams,
+)
+from services.rebalancer import core
+from services.rebalancer.config import RebalanceConfig
+from services.rebalancer.core.record import SERVICE
+from shared.messages import DecisionRecord
+
+
+class Rebalancing:
+    """Run the cascade rules. `config.assets` are bus tokens.
+
+    With `full_journal` every decision record holds the inputs and the outcome as JSON, as the service publishes them;
+    without, both are `{}`: nothing else differs, and a run takes half the time.
+    """
+
+    warmup_bars = 0
+
+    def __init__(self, config: RebalanceConfig, *, full_journal: bool = False) -> None:
+        self.config = config
+        self._full_journal = full_journal
+        self._params: tuple[StrategyParams, core.Params] | None = None
+
+    @property
+    def name(self) -> str:
+        """Return the strategy's name."""
+        return self.config.strategy
+
+    @property
+    def assets(self) -> tuple[str, ...]:
+        """Return the basket."""
+        return self.config.assets
+
+    def first_state(self) -> core.RebalancerState:
+        """Return the state of a strategy that has never decided anything."""
+        return core.RebalancerState()
+
+    def decide(
+        self, state: core.RebalancerState, event: StrategyEvent, params: StrategyParams, now_ns: int
+    ) -> tuple[core.RebalancerState, Answer]:
+        """Return what the core decides."""
+        own = self._own(params)
+        inputs = core.Inputs(state, self._translated(event), own, now_ns)
+        outcome = core.Outcome(*core.decide(inputs.state, inputs.event, inputs.params, inputs.now_ns))
+        decision = outcome.decision
+        if not decision.intents and decision.decision_id is None:
+            return outcome.state, NOTHING
+        record = core.record_of(inputs, outcome) if self._full_journal else _short_record(outcome, own)
+        plan = outcome.state.plan
+        opened = None
+        if plan is not None and (state.plan is None or state.plan.plan_id != plan.plan_id):
+            trigger = plan.trigger
+            deviation = trigger.deviation if trigger.asset else None
+            opened = Opened(plan.plan_id, trigger.asset or None, trigger.direction.value, deviation)
+        return outcome.state, Answer(decision.intents, record, opened)
+
+    def _own(self, params: StrategyParams) -> core.Params:
+        if self._params is None or self._params[0] is not params:
+            instruments = {asset: params.instruments[asset] for asset in self.assets if asset in params.instruments}
+            self._params = (params, core.Params(self.config, params.venue, instruments))
+        return self._params[1]
+
+    def _translated(self, event: StrategyEvent) -> core.MachineEvent:
+        match event:
+            case StepClosed():
+                account, bars = event.account, event.bars
+                closes = {asset: Decimal(repr(bars[asset].close)) for asset in self.assets if asset in bars}
+                quantities = {asset: account.quantities.get(asset, Decimal(0)) for asset in self.assets}
+                holdings = core.Holdings(account.ledger_sequence, quantities, account.quote_free)
+                return core.BarsArrived(event.close_time_ns, closes, holdings)
+            case OrderMoved():
+                return core.OrderChanged(event.event)
+            case IntentRefused():
+                return core.IntentRefused(event.refusal)
+            case AccountMoved():
+                return core.AccountSeen(event.ledger_sequence)
+
+
+def _short_record(outcome: core.Outcome, params: core.Params) -> DecisionRecord | None:
+    decision = outcome.decision
+    if decision.decision_id is None:
+        return None
+    return DecisionRecord(
+        decision_id=decision.decision_id,
+        service=SERVICE,
+        strategy=params.config.strategy,
+        venue=params.venue,
+        action=decision.action,
+        decided_at_ns=outcome.state.last_close_ns,
+        correlation_id=decision.plan_id or decision.decision_id,
+        inputs="{}",
+        outcome="{}",
+        notes=decision.notes,
+    )
+
+
+def with_assets(config: RebalanceConfig, assets: tuple[str, ...]) -> RebalanceConfig:
+    """Return the rules for this basket; raises ValueError when they do not fit it."""
+    return msgspec.structs.replace(config, assets=assets)
