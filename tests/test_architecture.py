@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted(path for folder in ("services", "shared") for path in (ROOT / folder).rglob("*.py"))
-SERVICES = sorted(path.parent for path in (ROOT / "services").glob("*/__main__.py") if path.parent.name != "cli")
+# Batch jobs and the command line have no loop that receives and publishes.
+TOOLS = {"backtest", "cli", "trainer"}
+SERVICES = sorted(one.parent for one in (ROOT / "services").glob("*/__main__.py") if one.parent.name not in TOOLS)
 CORES = sorted(
     path for service in SERVICES for path in [service / "core.py", *(service / "core").rglob("*.py")] if path.exists()
 )
@@ -46,7 +48,7 @@ def test_every_service_has_the_same_anatomy(service: Path) -> None:
 
 def test_services_are_numbered_without_a_gap() -> None:
     numbers = []
-    for service in [*SERVICES, ROOT / "services/cli"]:
+    for service in SERVICES:
         match = re.match(r'"""(\d+)\. ', (service / "__init__.py").read_text(encoding="utf-8"))
         assert match is not None
         numbers.append(int(match[1]))

@@ -55,10 +55,18 @@ class Stack:
         spec = ProcessSpec(name=name, argv=argv, env=env, after=after, port=PREFERRED_PORT, **options)  # type: ignore[arg-type]
         self._specs.append(spec)
 
-    def start(self, *, policy: RestartPolicy = QUICK, timing: Timing | None = None) -> "asyncio.Task[object]":
+    def start(
+        self, *, timing: Timing | None = None, on_change: Callable[[], None] = lambda: None
+    ) -> "asyncio.Task[object]":
         """Start the supervisor and return the task that ends with its outcome."""
         self.supervisor = Supervisor(
-            self._specs, logs_dir=self.logs_dir, jitter=lambda: 0.5, policy=policy, timing=timing, say=self.said.append
+            self._specs,
+            logs_dir=self.logs_dir,
+            jitter=lambda: 0.5,
+            policy=QUICK,
+            timing=timing,
+            say=self.said.append,
+            on_change=on_change,
         )
         return asyncio.create_task(self.supervisor.run())
 

@@ -108,6 +108,17 @@ async def test_stop_while_starting_leaves_nothing(stack: Stack) -> None:
     assert stack.notes() == []
 
 
+async def test_stop_in_the_very_moment_of_a_start_leaves_nothing(stack: Stack) -> None:
+    stack.add("slow", "import time; time.sleep(600)")
+
+    def stop() -> None:
+        if stack.phases()["slow"] == "starting":
+            stack.supervisor.request_stop(Outcome(0, "at once"))
+
+    assert await stack.start(on_change=stop) == Outcome(0, "at once")
+    assert stack.pid("slow") is None
+
+
 async def test_silent_process_is_killed_and_restarted(stack: Stack) -> None:
     stack.add("mute", "import time; time.sleep(600)")
     running = stack.start(timing=Timing(silence_max_s=0.1))
