@@ -121,22 +121,14 @@ def test_another_accounts_journal_is_refused(path: Path, key: str) -> None:
     Journal(path, IDENTITY).close()
 
 
-def test_every_flipped_page_is_noticed_or_harmless(path: Path) -> None:
+def test_a_damaged_page_is_noticed_wherever_it_is(path: Path) -> None:
     filled(path)
     whole = path.read_bytes()
-    refused = 0
     for offset in range(0, len(whole), 4096):
-        path.write_bytes(
-            whole[:offset] + bytes(byte ^ 0xFF for byte in whole[offset : offset + 64]) + whole[offset + 64 :]
-        )
-        try:
-            journal = Journal(path, IDENTITY)
-        except ConfigError as error:
-            assert "damaged" in str(error)
-            refused += 1
-        else:
-            journal.close()
-    assert refused >= 3
+        damage = bytes(byte ^ 0xFF for byte in whole[offset : offset + 64])
+        path.write_bytes(whole[:offset] + damage + whole[offset + 64 :])
+        with pytest.raises(ConfigError, match="damaged"):
+            Journal(path, IDENTITY)
     path.write_bytes(whole)
     Journal(path, IDENTITY).close()
 

@@ -116,6 +116,18 @@ def test_a_cancel_report_before_the_last_fill_waits_for_it() -> None:
     ]
 
 
+def test_the_closing_word_that_knows_of_more_fills_counts() -> None:
+    approval = approve(intent(quantity="1"))
+    words = [report(approval, STATES.CANCELED, filled=filled) for filled in ("0.25", "0.5", "0.25")]
+    for telling in (words, list(reversed(words))):
+        ledger, order = new_ledger(), submitted(approval)
+        for word in telling:
+            order = book_report(order, word, ledger, 5).order
+        order = book_trade(order, "v", fill(1), ledger, 5).order
+        assert order.state is STATES.PARTIALLY_FILLED
+        assert book_trade(order, "v", fill(2), ledger, 5).order.state is STATES.CANCELED
+
+
 @pytest.mark.parametrize("state", [STATES.CANCELED, STATES.EXPIRED, STATES.REJECTED, STATES.REJECTED_UNCONFIRMED])
 def test_a_late_fill_is_booked_in_every_terminal_state_and_may_complete_the_order(state: OrderState) -> None:
     approval, ledger = approve(intent(quantity="0.5")), new_ledger()

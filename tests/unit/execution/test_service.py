@@ -66,6 +66,18 @@ async def test_an_approval_waits_until_the_venue_has_seen_its_market_time(rig: R
     assert all(snapshot.as_of_ns in (0, HOUR_NS, 2 * HOUR_NS) for snapshot in await rig.snapshots())
 
 
+async def test_no_order_is_sent_between_the_bars_of_one_step(rig: Rig) -> None:
+    await rig.step(1, BTC=100.0, ETH=50.0)
+    await rig.bars(2, BTC=200.0)
+    await rig.until(lambda: rig.desk.books.is_within_step)
+    await rig.approve(approve(intent(quote="1000", hour=2)))
+    await rig.until(lambda: bool(rig.service._submission._waiting_since_ns) or bool(rig.venue.sent))
+    assert rig.venue.sent == []
+    await rig.step(2, BTC=200.0, ETH=60.0)
+    assert await rig.settled(1) == [STATES.FILLED]
+    assert (await rig.snapshots())[-1].as_of_ns == 2 * HOUR_NS
+
+
 async def test_an_approval_whose_market_never_comes_is_denied(tmp_path: Path) -> None:
     rig = Rig(tmp_path, msgspec.structs.replace(QUICK, market_lag_timeout_s=0.1))
     await rig.open()
@@ -107,6 +119,30 @@ async def test_a_halted_execution_denies_and_cancels_what_rests(rig: Rig) -> Non
     await rig.set_state(TradingState.ACTIVE)
     await rig.approve(approve(intent(4, quote="1000")))
     assert await rig.settled(4) == [STATES.FILLED]
+
+
+async def test_an_approval_that_overtakes_the_resumption_is_not_denied(rig: Rig) -> None:
+    await rig.step(1, BTC=100.0)
+    rig.desk.state = TradingState.HALTED
+    rig.desk._risk_sequence = 0
+    await rig.approve(approve(intent(1, quote="1000")))
+    assert await rig.settled(1) == [STATES.FILLED]
+
+
+async def test_a_halt_that_was_lifted_while_we_were_dead_cancels_nothing(rig: Rig) -> None:
+    await rig.step(1, BTC=100.0)
+    await rig.approve(approve(intent(1, limit="90")))
+    await rig.settled(1, states=(STATES.ACCEPTED,))
+    await rig.crash()
+    await rig.set_state(TradingState.HALTED)
+    await rig.set_state(TradingState.ACTIVE)
+    await rig.start()
+    await rig.approve(approve(intent(2, quote="1000")))
+    assert await rig.settled(2) == [STATES.FILLED]
+    risk = rig.broker.stream("RISK")
+    durable = risk.durables["execution-risk"]
+    await rig.until(lambda: durable.cursor == risk.next_sequence and not durable.unacknowledged)
+    assert await rig.settled(1, states=(STATES.ACCEPTED,)) == [STATES.ACCEPTED]
 
 
 async def test_a_reducing_execution_sells_and_buys_nothing(rig: Rig) -> None:
@@ -177,8 +213,9 @@ async def test_a_resting_order_locks_money_fills_once_and_is_told_before_the_ste
     await rig.settled(1, states=(STATES.ACCEPTED,))
     locked = (await rig.snapshots())[-1]
     assert (locked.open_orders, locked.balances[0].locked, locked.ledger_sequence) == (1, Decimal(180), 1)
+    rig.venue.failing_queries = 1_000_000
     await rig.step(2, BTC=bar(2, 95.0, low=85.0, opening=96.0, high=97.0), ETH=51.0)
-    assert await rig.settled(1) == [STATES.FILLED]
+    assert (await rig.events(1))[-1].state is STATES.FILLED
     last = (await rig.snapshots())[-1]
     assert (last.as_of_ns, last.open_orders) == (2 * HOUR_NS, 0)
     assert last.positions[0].mark_price == Decimal(95)
