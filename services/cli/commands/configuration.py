@@ -52,7 +52,7 @@ def show(
     replay: Replay = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print every setting with the value that it has, defaults included."""
+    """Print every setting with the value that it has, defaults included, as a configuration file."""
     resolved = resolve(
         up_options(config=config, assets=assets, speed=speed, overrides=overrides, replay=replay), os.environ
     )
@@ -63,7 +63,7 @@ def show(
     for section, keys in values.items():
         print(f"[{section}]")
         for key, value in keys.items():
-            print(f"{key} = {msgspec.json.encode(value).decode() if value is not None else '# not set'}")
+            print(f"{key} = {msgspec.json.encode(value).decode()}" if value is not None else f"# {key} is not set")
         print()
 
 

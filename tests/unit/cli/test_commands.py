@@ -2,7 +2,8 @@
 
 import json
 import os
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -190,3 +191,35 @@ def test_configuration_can_be_checked_without_a_stack(
     assert run_command(monkeypatch, "config", "show", "--json", "--set", "rebalancer.cooldown_minutes=60") == 0
     assert json.loads(capsys.readouterr().out)["rebalancer"]["cooldown_minutes"] in (60, "60")
     assert run_command(monkeypatch, "config", "check", "--assets", "HUSDT") == 2
+
+
+def test_shown_configuration_is_a_configuration_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    option = ("--set", "risk.open_orders_max=7")
+    assert run_command(monkeypatch, "config", "show", *option) == 0
+    (tmp_path / "shown.toml").write_text(capsys.readouterr().out)
+    assert run_command(monkeypatch, "config", "show", "--json", *option) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert run_command(monkeypatch, "config", "show", "--json", "--config", str(tmp_path / "shown.toml")) == 0
+    assert numbers(json.loads(capsys.readouterr().out)) == numbers(values)
+
+
+def test_example_configuration_is_the_default_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = Path(__file__).parents[3] / "deploy/config/example.toml"
+    assert run_command(monkeypatch, "config", "show", "--json") == 0
+    default = json.loads(capsys.readouterr().out)
+    assert run_command(monkeypatch, "config", "show", "--json", "--config", str(example)) == 0
+    assert numbers(json.loads(capsys.readouterr().out)) == numbers(default)
+
+
+def numbers(value: object) -> object:
+    """Return the tree with every number and every text that is one as a Decimal: 0.40 and 0.4 are the same."""
+    if isinstance(value, dict):
+        return {key: numbers(one) for key, one in value.items()}
+    try:
+        return Decimal(str(value))
+    except InvalidOperation:
+        return value
