@@ -38,8 +38,8 @@ status: venv ## Show what runs, its health and the trading state
 	@exec .venv/bin/cascade status
 
 test: venv-dev ## Run every test that this machine can run, and say what was skipped and why (TESTS=path for some)
+	@$(python) -m pytest -q -m browser $(or $(TESTS),tests) || [ $$? -eq 5 ]
 	@$(python) -m pytest -m "not browser" $(or $(TESTS),tests)
-	@$(python) -m pytest -m browser $(or $(TESTS),tests) || [ $$? -eq 5 ]
 
 check: check-format check-lint check-types check-imports check-lock ## Check format, lint, types, import rules and the lock
 
