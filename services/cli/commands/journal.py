@@ -19,7 +19,10 @@ QUEUE_MAX = 10_000
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """Show one decision or refusal; `time` is market time, ISO 8601, UTC."""
+    """Show one decision or refusal; `time` is market time, ISO 8601, UTC.
+
+    `inputs` and `outcome` are the decision's own JSON: the core, given the inputs, yields the outcome again.
+    """
 
     time: str
     kind: str
@@ -28,6 +31,8 @@ class Entry(msgspec.Struct, frozen=True):
     instrument: str | None
     reasons: tuple[str, ...]
     correlation_id: str
+    inputs: msgspec.Raw | None = None
+    outcome: msgspec.Raw | None = None
 
 
 def journal(
@@ -97,6 +102,8 @@ def _of_decision(record: DecisionRecord) -> Entry:
         instrument=None,
         reasons=record.notes,
         correlation_id=record.correlation_id,
+        inputs=msgspec.Raw(record.inputs),
+        outcome=msgspec.Raw(record.outcome),
     )
 
 

@@ -124,6 +124,8 @@ def test_journal_shows_actions_and_refusals_by_market_time() -> None:
     messages = [decision(1), decision(4, "upside", "p"), refusal(), refusal(), event(1)]
     assert [entry.action for entry in entries(messages, everything=False)] == ["refused: balance", "upside"]
     assert [entry.action for entry in entries(messages, everything=True)] == ["none", "refused: balance", "upside"]
+    shown = json.loads(msgspec.json.encode(entries([decision(4, "upside", outcome='{"a": 1}')], everything=False)))
+    assert (shown[0]["inputs"], shown[0]["outcome"]) == ({}, {"a": 1})
     line = entry_line(entries([refusal()], everything=False)[0])
     assert line == "1970-01-01T00:00:03Z  risk        refused: balance H-USDT\n    needs 5, has 1"
 
