@@ -9,6 +9,7 @@ from shared.config import Mode
 from shared.errors import ConfigError
 from shared.exchange.paper import INITIAL_DEPOSIT, PaperVenue
 from shared.lifecycle import Runtime, Service, run
+from shared.metrics import Metrics
 
 ACCOUNT = "paper"
 
@@ -29,7 +30,18 @@ async def build(runtime: Runtime) -> Service:
         initial_deposit={stack.quote_asset: books.open_account(INITIAL_DEPOSIT, stack.initial_usdt)},
     )
     desk = Desk(runtime, venue, books, config, account=ACCOUNT)
+    _expose(runtime.metrics, desk)
     return ExecutionService(desk, timeframe=stack.timeframe, closers=(venue.close, journal.close))
+
+
+def _expose(metrics: Metrics, desk: Desk) -> None:
+    metrics.plain_counters("order_events", "Order events by the state told", lambda: dict(desk.events_by_state))
+    unresolved = metrics.gauge("orders_unresolved", "Orders of which the venue has not said what became")
+    unresolved.set_function(lambda: len(desk.books.uncertain_orders()))
+    open_orders = metrics.gauge("orders_open", "Orders that the venue may hold")
+    open_orders.set_function(lambda: len(desk.books.open_orders()))
+    halted = metrics.gauge("halted", "1 while execution itself refuses new orders")
+    halted.set_function(lambda: float(desk.halt_reason is not None))
 
 
 def main() -> None:

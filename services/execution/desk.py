@@ -6,6 +6,7 @@ against; demands to halt. Never: a state assumed where none was heard, a halt of
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -77,6 +78,7 @@ class Desk:
         self.state: TradingState | None = None
         self.is_reconciled = False
         self.mismatch: str | None = None
+        self.events_by_state: Counter[str] = Counter()
         self._risk_sequence = 0
 
     @property
@@ -113,6 +115,7 @@ class Desk:
     async def commit(self, booked: Booked, *, approval_id: str | None = None) -> Order:
         """Journal a step; a contradiction in it demands a halt."""
         order = self.books.commit(booked, approval_id=approval_id, at_ns=self.now_ns())
+        self.events_by_state.update(event.state.value for event in booked.events)
         if booked.problem is not None:
             await self.demand_halt(booked.problem)
         return order

@@ -4,6 +4,7 @@ from pathlib import Path
 import msgspec
 import pytest
 import structlog
+from prometheus_client import generate_latest
 
 from services.execution.__main__ import build
 from services.execution.config import ExecutionConfig
@@ -75,5 +76,8 @@ async def test_the_composition_root_starts_and_stops_over_the_lifecycle(tmp_path
         with pytest.raises(ConfigError, match="another execution process"):
             await build(running)
         await asyncio.sleep(0)
+        shown = generate_latest(running.metrics.registry).decode()
+        assert "cascade_execution_orders_open 0.0" in shown
+        assert "cascade_execution_halted 0.0" in shown
         await service.drain()
         await bus.close()
