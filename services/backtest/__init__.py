@@ -1,4 +1,4 @@
-"""7. Backtests: candles and settings come in, the same decisions and fills that the services would make go out.
+"""Backtests: candles and settings come in, the same decisions and fills that the services would make go out.
 
 In: a feed of closed bars, a strategy (the live core itself), the live risk limits and the paper venue's fill rules.
 Out: a result with its equity curve, decisions, fills and figures; CSVs; a report.

@@ -173,6 +173,10 @@ class Ledger:
         """Return what is held of every asset that was ever touched, sorted by asset."""
         return dict(sorted(self._balances.items()))
 
+    def holding(self, asset: str) -> Holding:
+        """Return the position in a base asset; one that there never was is empty."""
+        return self._holdings.get(asset, Holding())
+
     def holdings(self) -> dict[str, Holding]:
         """Return every position there was, by base asset, sorted."""
         return dict(sorted(self._holdings.items()))
