@@ -2,7 +2,7 @@
 
 import msgspec
 
-from shared.store.parquet import ParquetOptions
+from shared.store.options import ParquetOptions
 from shared.store.tables import TableClass
 
 MEBIBYTE = 1024 * 1024

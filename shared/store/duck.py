@@ -126,6 +126,12 @@ class StoreReader:
                 self._find_damage()
                 raise StoreUnavailableError(f"cannot read the store to the end, try again: {error}") from error
 
+    def stream(self, sql: str, parameters: Parameters = ()) -> tuple[pa.Schema, Iterator[pa.RecordBatch]]:
+        """Return the answer's Arrow schema, known also when there are no rows, and its batches. Raises as `arrow`."""
+        with self._lock:
+            schema = self._answer(sql, parameters, self._schema)
+        return schema, self.arrow(sql, parameters)
+
     def read_messages(
         self, table: str, *, since_ns: int | None = None, until_ns: int | None = None
     ) -> Iterator[AnyMessage]:
@@ -189,6 +195,9 @@ class StoreReader:
         cursor = self._connection.execute(sql, parameters)
         columns = tuple(str(column[0]) for column in cursor.description or ())
         return Result(columns, cursor.fetchall())
+
+    def _schema(self, sql: str, parameters: Parameters) -> pa.Schema:
+        return self._connection.cursor().sql(sql, params=parameters).to_arrow_reader(1).schema
 
     def _streamed(self, sql: str, parameters: Parameters) -> Iterator[pa.RecordBatch]:
         # The first batch is read here, so that a missing or damaged file shows while another try is possible.

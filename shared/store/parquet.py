@@ -8,7 +8,7 @@ import contextlib
 import datetime
 import errno
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,8 +20,9 @@ from shared.store.arrow import arrow_table, fingerprint, parquet_bytes
 from shared.store.compaction import DamagedPartError
 from shared.store.disk import Disk, LocalDisk
 from shared.store.files import Part
+from shared.store.options import ParquetOptions
 from shared.store.port import Appended, Batch, Tidied
-from shared.store.tables import TABLE_BY_NAME, TABLES, Table, TableClass, day_of
+from shared.store.tables import TABLE_BY_NAME, TABLES, Table, day_of
 
 try:
     import fcntl
@@ -30,20 +31,6 @@ except ImportError:  # Windows has no fcntl; there the supervisor alone sees to 
 
 _MAGIC = b"PAR1"
 _FOOTER_BYTES = 8
-
-
-class ParquetOptions(msgspec.Struct, frozen=True):
-    """Say when small files are merged and how long rows stay; a class without `retention_days` is kept for good.
-
-    A day that nobody wrote to for `quiet_after_s` is merged down to the last pair. Merged files stay for readers that
-    have begun with them, `reader_grace_s` long.
-    """
-
-    merge_files_min: int = 16
-    merge_bytes_max: int = 16 * 1024 * 1024
-    quiet_after_s: float = 900.0
-    reader_grace_s: float = 60.0
-    retention_days: Mapping[TableClass, int] = msgspec.field(default_factory=dict)
 
 
 class _DayDirectory(msgspec.Struct, frozen=True):

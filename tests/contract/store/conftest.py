@@ -7,7 +7,8 @@ import pytest
 
 from shared.messages import Heartbeat
 from shared.store.disk import Disk
-from shared.store.parquet import ParquetOptions, ParquetStore
+from shared.store.options import ParquetOptions
+from shared.store.parquet import ParquetStore
 from shared.store.port import Batch, Row
 from shared.testing.samples import heartbeat
 
