@@ -13,5 +13,5 @@ compile() { # compile NAME EXTRA...: the current lock is the preference, so a ch
   else cp "$out" "deploy/requirements/$name.txt"; fi
 }
 [ "${1:-}" = --check ] && check=1
-compile stack dashboard local build
-compile dev dashboard local build dev
+compile stack dashboard local questdb build
+compile dev dashboard local questdb build dev
