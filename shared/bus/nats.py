@@ -17,8 +17,9 @@ from shared.bus import subjects
 from shared.bus.handling import Fatal, Handling
 from shared.bus.nats_bootstrap import bucket_config, ensure_stream, stream_config
 from shared.bus.nats_connection import ConnectionLostError, NatsConnection, PermissionDeniedError
-from shared.bus.nats_consumer import BATCH, ConsumerSettings, ManualConsumer, NatsConsumer, SequentialConsumer
+from shared.bus.nats_consumer import BATCH, ConsumerSettings, NatsConsumer, SequentialConsumer
 from shared.bus.nats_kv import NatsKeyValue
+from shared.bus.nats_manual import ManualConsumer
 from shared.bus.nats_requests import ask_until, store
 from shared.bus.nats_subscription import NatsCallback
 from shared.bus.port import (

@@ -7,7 +7,6 @@ Never: a later message before an earlier one, a handler cancelled half way, a me
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
@@ -18,7 +17,7 @@ from shared.bus import nats_api as api
 from shared.bus.handling import STOP_TIMEOUT_S, Handling, Outcome, backoff_s
 from shared.bus.nats_connection import NatsConnection
 from shared.bus.nats_requests import call
-from shared.bus.port import Delivery, Handler, PendingAck
+from shared.bus.port import Delivery, Handler
 from shared.clock import NANOSECONDS_PER_SECOND
 from shared.errors import BusUnavailableError, UnavailableError
 
@@ -340,66 +339,3 @@ class SequentialConsumer(NatsConsumer):
             self._handled = delivery.stream_sequence
             self.settle(reply)
         return outcome
-
-
-class ManualConsumer(NatsConsumer):
-    """Leave the acknowledgement to the handler."""
-
-    def __init__(
-        self,
-        connection: NatsConnection,
-        handling: Handling,
-        settings: ConsumerSettings,
-        handler: Callable[[PendingAck], Awaitable[None]],
-    ) -> None:
-        super().__init__(connection, handling, settings)
-        self._handler = handler
-        self._held: dict[int, NatsPendingAck] = {}
-
-    def _is_repetition(self, sequence: int, reply: str) -> bool:
-        if sequence > self._handled:
-            return False
-        held = self._held.get(sequence)
-        if held is None:
-            self.settle(reply)
-        else:
-            held.reply = reply
-        return True
-
-    def _forget_positions(self) -> None:
-        super()._forget_positions()
-        self._held.clear()
-
-    def release(self, pending: "NatsPendingAck") -> None:
-        """Acknowledge what a handler held."""
-        self._held.pop(pending.delivery.stream_sequence, None)
-        self.settle(pending.reply)
-
-    async def _receive(self, delivery: Delivery, payload: bytes, reply: str) -> Outcome:
-        pending = NatsPendingAck(self, delivery, reply)
-
-        async def hand_over(current: Delivery) -> None:
-            pending.delivery_now = current
-            await self._handler(pending)
-
-        self._held[delivery.stream_sequence] = pending
-        self._handled = delivery.stream_sequence
-        return await self._handling.deliver(hand_over, delivery, payload, max_deliver=-1, stopping=self._stopping)
-
-
-class NatsPendingAck:
-    """Acknowledge one durable delivery."""
-
-    def __init__(self, consumer: ManualConsumer, delivery: Delivery, reply: str) -> None:
-        self.delivery_now = delivery
-        self.reply = reply
-        self._consumer = consumer
-
-    @property
-    def delivery(self) -> Delivery:
-        """Return what was delivered."""
-        return self.delivery_now
-
-    async def ack(self) -> None:
-        """Confirm that the message is handled."""
-        self._consumer.release(self)

@@ -14,6 +14,8 @@ from typing import Self
 
 import pytest
 
+from shared.testing.nats import free_port
+
 PATIENCE_S = 120.0
 
 
@@ -44,6 +46,7 @@ class StackRun:
         self.folder = folder
         self.state_dir = folder / "state"
         self._options = options
+        self._page_port = free_port()
         self._process: subprocess.Popen[str] | None = None
 
     def __enter__(self) -> Self:
@@ -65,9 +68,11 @@ class StackRun:
         """Start the stack, or start it again on the same state."""
         self.folder.mkdir(parents=True, exist_ok=True)
         environ = {name: value for name, value in os.environ.items() if not name.startswith("CASCADE_")}
+        # Another stack on this machine may want the usual port in the same moment.
+        page = ("--set", f"dashboard.port={self._page_port}")
         with (self.folder / "out.json").open("w") as out, (self.folder / "log.txt").open("a") as log:
             self._process = subprocess.Popen(
-                [*cascade_command(), "up", "--json", "--state-dir", str(self.state_dir), *self._options],
+                [*cascade_command(), "up", "--json", "--state-dir", str(self.state_dir), *page, *self._options],
                 stdout=out,
                 stderr=log,
                 text=True,
