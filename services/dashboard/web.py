@@ -25,7 +25,6 @@ from services.dashboard.config import DashboardConfig
 from services.dashboard.core.page import FRAGMENTS, PageModel, page_model
 from services.dashboard.service import DashboardService
 from shared.clock import wall_ns
-from shared.errors import ConfigError
 
 REASON_CHARACTERS_MAX = 200
 SECURITY_HEADERS = {
@@ -72,7 +71,7 @@ class WebServer:
         return app
 
     async def start(self) -> None:
-        """Bind and serve; raises ConfigError when the port is taken."""
+        """Bind and serve; raises OSError when the port is taken."""
         config = uvicorn.Config(
             self.app, host=self._config.host, port=self._config.port, log_level="warning", lifespan="off", ws="none"
         )
@@ -80,8 +79,9 @@ class WebServer:
         self._serving = asyncio.ensure_future(self._serve(self._server))
         while not self._server.started:
             if self._serving.done():
+                # No ConfigError: a port that somebody took while the stack ran must not stop the trading.
                 where = f"{self._config.host}:{self._config.port}"
-                raise ConfigError(f"dashboard.port: cannot listen on {where}; choose a free port")
+                raise OSError(f"cannot listen on {where}: free the port, or set dashboard.port to another one")
             await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
