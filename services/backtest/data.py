@@ -106,7 +106,7 @@ def load_market(
             missing_bars=MissingBars(gaps),
         )
     except ValueError as error:
-        raise ConfigError(_in_our_words(f"range or gaps: {error}")) from error
+        raise ConfigError(_in_our_words(f"range: {error}")) from error
     try:
         feed = load_replay(path, tuple(names), config)
     except InputError as error:

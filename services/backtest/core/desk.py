@@ -32,11 +32,22 @@ from shared.messages import (
 
 
 class Desk:
-    """Hold one account of one paper venue, in memory."""
+    """Hold one account of one paper venue, in memory: its own, or `paper`, which holds exactly `initial_quote`."""
 
-    def __init__(self, *, venue: str, account: str, quote_asset: str, initial_quote: Decimal, model: FillModel) -> None:
+    def __init__(
+        self,
+        *,
+        venue: str,
+        account: str,
+        quote_asset: str,
+        initial_quote: Decimal,
+        model: FillModel,
+        paper: PaperBook | None = None,
+    ) -> None:
         self._venue, self._account = venue, account
-        self.paper = PaperBook(MemoryRecords(), venue=venue, model=model, initial_deposit={quote_asset: initial_quote})
+        self.paper = paper or PaperBook(
+            MemoryRecords(), venue=venue, model=model, initial_deposit={quote_asset: initial_quote}
+        )
         self.ledger = Ledger(quote_asset)
         self.ledger.book_deposit(INITIAL_DEPOSIT, initial_quote, 0)
         self.orders: dict[str, Order] = {}

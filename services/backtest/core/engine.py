@@ -37,6 +37,7 @@ from services.risk.core.limits import Limits
 from services.risk.core.refusal import Refusal
 from shared.domain.money import ZERO
 from shared.errors import IntegrityError
+from shared.exchange.paper_book import PaperBook
 from shared.matching import FillModel
 from shared.matching.exact import decimal_of
 from shared.messages import Bar, BarsClosed, OrderApproved, OrderEvent, OrderIntent, OrderRefused, TradingState
@@ -69,7 +70,9 @@ class EngineConfig(msgspec.Struct, frozen=True):
 class Engine[S]:
     """Run one strategy over one market; call `step` for each step in order, or `run` for a whole feed."""
 
-    def __init__(self, config: EngineConfig, strategy: Strategy[S], feed: Feed) -> None:
+    def __init__(
+        self, config: EngineConfig, strategy: Strategy[S], feed: Feed, *, paper: PaperBook | None = None
+    ) -> None:
         self._config, self._strategy, self._feed = config, strategy, feed
         self._state = strategy.first_state()
         instruments = {instrument.symbol: instrument for instrument in feed.instruments}
@@ -81,6 +84,7 @@ class Engine[S]:
             quote_asset=config.quote_asset,
             initial_quote=config.initial_quote,
             model=config.model,
+            paper=paper,
         )
         for instrument in feed.instruments:
             self._gate.market.on_instrument(instrument)

@@ -49,3 +49,12 @@ class RunLog(msgspec.Struct):
         """Remember a plan."""
         notes = () if record is None else record.notes
         self.plans.append(PlanOpened(opened, at_ns, notes, equity_before))
+
+    def forget_steps(self, kept_max: int) -> None:
+        """Drop the oldest half of the rows and of the journal when there are more than `kept_max` steps."""
+        if len(self.times_ns) <= kept_max:
+            return
+        dropped = len(self.times_ns) // 2
+        del self.times_ns[:dropped], self.equity[:dropped], self.quote[:dropped]
+        del self.closes[:dropped], self.quantities[:dropped]
+        del self.decisions[: len(self.decisions) // 2]

@@ -1,0 +1,148 @@
+"""`cascade backtest`: what the rules would have done with recorded candles.
+
+In: assets, candles, a range, settings. Out: a summary, or one JSON object; on request CSVs and a report.
+Never: a run before every option and every candle is checked; half an answer on standard output.
+"""
+
+import asyncio
+import importlib
+import importlib.util
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Annotated, Protocol, cast
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from services.backtest.api import run_rebalancer
+from services.backtest.core import FillTiming
+from services.backtest.data import LoadedMarket, bus_names, data_path, load_market
+from services.backtest.result import BacktestResult
+from services.backtest.summary import summary_view
+from services.cli.backtest_input import read_settings
+from shared.errors import CascadeError, ConfigError, InputError
+
+EXIT_INPUT = 2
+# A shorter run is over before a progress bar could be read.
+BAR_STEPS_MIN = 20_000
+
+REPORT = "services.backtest.report"
+
+
+class Reporter(Protocol):
+    """Be what the report package offers."""
+
+    def write_report(self, result: BacktestResult, path: Path) -> None:
+        """Write a self-contained HTML file."""
+        ...
+
+
+app = typer.Typer(no_args_is_help=True, help="Run strategies over recorded candles.")
+
+
+@app.callback()
+def backtest() -> None:
+    """Run strategies over recorded candles."""
+
+
+@app.command()
+def rebalancer(
+    *,
+    assets: Annotated[str, typer.Option(help="The basket, for example HANA,AIA,XAN; a quote is not needed.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="A CSV or Parquet file of candles, or a folder of them. Without: CASCADE_DATA.", metavar="PATH"
+        ),
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="Bars open at this time (UTC) or later.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="TIME", help="Bars close at this time (UTC) or earlier.")
+    ] = None,
+    interval: Annotated[str | None, typer.Option(help="The candles' interval, for example 4h; checked.")] = None,
+    capital: Annotated[str, typer.Option(help="The money to start with, in the quote asset.")] = "10000",
+    fee: Annotated[
+        str | None, typer.Option(help="The fee of every fill as a share, for example 0.001; plans reckon with it.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="A rule (position_limit=1) or execution.half_spread_bps=0, risk.position_limit=1. May repeat.",
+        ),
+    ] = None,
+    fills: Annotated[FillTiming, typer.Option(help="Fill at the deciding bar's close or at the next open.")] = (
+        FillTiming.CLOSE
+    ),
+    gaps: Annotated[str, typer.Option(help="A missing bar: hold the last price, or refuse the data.")] = "hold",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML report.")] = None,
+    csv_dir: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write positions.csv, pnl.csv and fills.csv.")
+    ] = None,
+) -> None:
+    """Say what the cascade rules would have done: the live rules, risk limits and fills over recorded candles.
+
+    Defaults are those of the services. `win_rate` is the share of sells that brought more, after their fee, than what
+    was sold had cost on average.
+    """
+    try:
+        if gaps not in ("hold", "refuse"):
+            raise ConfigError(f"--gaps must be hold or refuse, got {gaps!r}")
+        if report is not None and importlib.util.find_spec(REPORT) is None:
+            raise ConfigError("--report: this build has no report: leave it out")
+        names, quote = bus_names(assets.split(","))
+        chosen = read_settings(
+            settings or [], assets=tuple(names), quote_asset=quote, capital=capital, fee=fee, fills=fills
+        )
+        path = data_path(data)
+        market = load_market(path, names, quote, interval=interval, start=start, end=end, gaps=gaps)
+        with _progress(market, as_json=as_json) as bar:
+            task = bar.add_task("backtest", total=market.feed.info.steps) if bar is not None else None
+
+            def show(done: int, _: int) -> None:
+                if bar is not None and task is not None:
+                    bar.update(task, completed=done)
+
+            result = asyncio.run(run_rebalancer(market, chosen, on_progress=show))
+        written = result.write_csv(csv_dir) if csv_dir is not None else []
+        if report is not None:
+            _write_report(result, report)
+            written.append(report)
+    except (ConfigError, InputError) as error:
+        sys.stderr.write(f"cascade backtest: {error}\n")
+        raise typer.Exit(EXIT_INPUT) from error
+    _show(result, written, as_json=as_json)
+
+
+def _progress(market: LoadedMarket, *, as_json: bool) -> "Progress | nullcontext[None]":
+    console = Console(stderr=True)
+    if as_json or market.feed.info.steps < BAR_STEPS_MIN or not console.is_terminal:
+        return nullcontext()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
+def _show(result: BacktestResult, written: list[Path], *, as_json: bool) -> None:
+    if as_json:
+        sys.stdout.write(result.to_json().decode() + "\n")
+        return
+    console = Console()
+    console.print(summary_view(result))
+    for path in written:
+        console.print(f"written: {path}", soft_wrap=True)
+
+
+def _write_report(result: BacktestResult, path: Path) -> None:
+    try:
+        # Imported late: its parts are heavy, and most runs want no report.
+        cast(Reporter, importlib.import_module(REPORT)).write_report(result, path)
+    except OSError as error:
+        raise ConfigError(f"--report {path}: {error.strerror}: choose a file that can be written") from error
+    except CascadeError as error:
+        raise ConfigError(f"--report {path}: {error}") from error
