@@ -14,4 +14,4 @@ compile() { # compile NAME EXTRA...: the current lock is the preference, so a ch
 }
 [ "${1:-}" = --check ] && check=1
 compile stack dashboard local questdb build
-compile dev dashboard local questdb build dev
+compile dev dashboard local questdb build research dev
