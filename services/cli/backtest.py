@@ -8,7 +8,6 @@ import asyncio
 import importlib
 import importlib.util
 import sys
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Protocol, cast
 
@@ -17,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from services.backtest.api import run_rebalancer
+from services.backtest.config import BacktestSettings
 from services.backtest.core import FillTiming
 from services.backtest.data import LoadedMarket, bus_names, data_path, load_market
 from services.backtest.result import BacktestResult
@@ -47,44 +47,48 @@ def backtest() -> None:
     """Run strategies over recorded candles."""
 
 
+Assets = Annotated[str, typer.Option(help="The basket, for example HANA,AIA,XAN; a quote is not needed.")]
+Data = Annotated[
+    Path | None, typer.Option(metavar="PATH", help="A CSV or Parquet file of candles, or a folder [CASCADE_DATA].")
+]
+From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Bars open at this time (UTC) or later.")]
+To = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Bars close at this time (UTC) or earlier.")]
+Interval = Annotated[str | None, typer.Option(help="The candles' interval, for example 4h; it is checked.")]
+Capital = Annotated[str, typer.Option(help="The money to start with, in the quote asset.")]
+Fee = Annotated[
+    str | None, typer.Option(help="The fee of every fill as a share, for example 0.001; plans reckon with it.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="A rule (position_limit=1), or execution.half_spread_bps=0, risk.position_limit=1. May repeat.",
+    ),
+]
+Fills = Annotated[FillTiming, typer.Option(help="Fill at the deciding bar's close, or at the next open.")]
+Gaps = Annotated[str, typer.Option(help="A missing bar: hold the last price, or refuse the data.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+Report = Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML report.")]
+CsvDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Write positions.csv, pnl.csv and fills.csv.")]
+
+
 @app.command()
 def rebalancer(
     *,
-    assets: Annotated[str, typer.Option(help="The basket, for example HANA,AIA,XAN; a quote is not needed.")],
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="A CSV or Parquet file of candles, or a folder of them. Without: CASCADE_DATA.", metavar="PATH"
-        ),
-    ] = None,
-    start: Annotated[
-        str | None, typer.Option("--from", metavar="TIME", help="Bars open at this time (UTC) or later.")
-    ] = None,
-    end: Annotated[
-        str | None, typer.Option("--to", metavar="TIME", help="Bars close at this time (UTC) or earlier.")
-    ] = None,
-    interval: Annotated[str | None, typer.Option(help="The candles' interval, for example 4h; checked.")] = None,
-    capital: Annotated[str, typer.Option(help="The money to start with, in the quote asset.")] = "10000",
-    fee: Annotated[
-        str | None, typer.Option(help="The fee of every fill as a share, for example 0.001; plans reckon with it.")
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="KEY=VALUE",
-            help="A rule (position_limit=1) or execution.half_spread_bps=0, risk.position_limit=1. May repeat.",
-        ),
-    ] = None,
-    fills: Annotated[FillTiming, typer.Option(help="Fill at the deciding bar's close or at the next open.")] = (
-        FillTiming.CLOSE
-    ),
-    gaps: Annotated[str, typer.Option(help="A missing bar: hold the last price, or refuse the data.")] = "hold",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML report.")] = None,
-    csv_dir: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write positions.csv, pnl.csv and fills.csv.")
-    ] = None,
+    assets: Assets,
+    data: Data = None,
+    start: From = None,
+    end: To = None,
+    interval: Interval = None,
+    capital: Capital = "10000",
+    fee: Fee = None,
+    settings: Set = None,
+    fills: Fills = FillTiming.CLOSE,
+    gaps: Gaps = "hold",
+    as_json: AsJson = False,
+    report: Report = None,
+    csv_dir: CsvDir = None,
 ) -> None:
     """Say what the cascade rules would have done: the live rules, risk limits and fills over recorded candles.
 
@@ -100,16 +104,8 @@ def rebalancer(
         chosen = read_settings(
             settings or [], assets=tuple(names), quote_asset=quote, capital=capital, fee=fee, fills=fills
         )
-        path = data_path(data)
-        market = load_market(path, names, quote, interval=interval, start=start, end=end, gaps=gaps)
-        with _progress(market, as_json=as_json) as bar:
-            task = bar.add_task("backtest", total=market.feed.info.steps) if bar is not None else None
-
-            def show(done: int, _: int) -> None:
-                if bar is not None and task is not None:
-                    bar.update(task, completed=done)
-
-            result = asyncio.run(run_rebalancer(market, chosen, on_progress=show))
+        market = load_market(data_path(data), names, quote, interval=interval, start=start, end=end, gaps=gaps)
+        result = _run(market, chosen, as_json=as_json)
         written = result.write_csv(csv_dir) if csv_dir is not None else []
         if report is not None:
             _write_report(result, report)
@@ -120,12 +116,16 @@ def rebalancer(
     _show(result, written, as_json=as_json)
 
 
-def _progress(market: LoadedMarket, *, as_json: bool) -> "Progress | nullcontext[None]":
+def _run(market: LoadedMarket, settings: BacktestSettings, *, as_json: bool) -> BacktestResult:
     console = Console(stderr=True)
-    if as_json or market.feed.info.steps < BAR_STEPS_MIN or not console.is_terminal:
-        return nullcontext()
+    steps = market.feed.info.steps
+    if as_json or steps < BAR_STEPS_MIN or not console.is_terminal:
+        return asyncio.run(run_rebalancer(market, settings))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=console, transient=True)
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("backtest", total=steps)
+        progress = run_rebalancer(market, settings, on_progress=lambda done, _: bar.update(task, completed=done))
+        return asyncio.run(progress)
 
 
 def _show(result: BacktestResult, written: list[Path], *, as_json: bool) -> None:

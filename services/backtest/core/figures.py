@@ -15,7 +15,9 @@ from services.backtest.core.log import RunLog
 from services.backtest.core.outcome import DAY_NS, FillRow, Rebalance
 from shared.domain import performance
 from shared.domain.money import ZERO, add, subtract, total
-from shared.domain.performance import DAYS_PER_YEAR, Series, defined
+from shared.domain.performance import DAYS_PER_YEAR, Drawdown, Series, defined
+
+EXPONENT_MAX = 700.0
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -76,34 +78,35 @@ def figures(
     timeframe_ns: int,
 ) -> Figures:
     """Return the figures of a run that has at least one step."""
-    times = [first_open_ns, *log.times_ns]
-    exact = [log.initial_equity, *(value for value in log.equity if value is not None)]
-    curve = np.array([float(value) for value in exact])
-    fall = performance.drawdown(curve)
-    returns = performance.returns_of([float(value) for value in daily[1]])
+    known = [(at_ns, value) for at_ns, value in zip(log.times_ns, log.equity, strict=True) if value is not None]
+    times = [first_open_ns, *(at_ns for at_ns, _ in known)]
+    exact = [log.initial_equity, *(value for _, value in known)]
+    curve = np.array(exact, dtype=np.float64)
+    fall = _fall(curve)
+    peak_ns, trough_ns, recovered_ns = _times_of(fall, times)
+    returns = performance.returns_of(np.array(daily[1], dtype=np.float64))
     year = DAYS_PER_YEAR * DAY_NS / max(DAY_NS, timeframe_ns)
     hold = hold_curve(log)
     held = _daily_of(hold, log, daily[0]) if hold is not None else None
-    days = (times[-1] - first_open_ns) / DAY_NS
-    growth = float(exact[-1] / log.initial_equity)
-    annual = growth ** (DAYS_PER_YEAR / days) - 1 if growth > 0 and days >= 1 else None
+    days = (log.times_ns[-1] - first_open_ns) / DAY_NS
+    annual = _annual(float(exact[-1] / log.initial_equity), days)
     trades = performance.trade_figures([float(profit) for profit in _sells(fills)])
     return Figures(
         initial_capital=log.initial_equity,
         final_value=exact[-1],
         total_return=float(exact[-1] / log.initial_equity - 1),
-        annualised_return=annual if annual is None else defined(annual),
+        annualised_return=annual,
         volatility=defined(performance.volatility(returns, periods_per_year=year)),
         sharpe=defined(performance.sharpe(returns, periods_per_year=year)),
         sortino=defined(performance.sortino(returns, periods_per_year=year)),
-        calmar=annual / -fall.depth if annual is not None and fall is not None and fall.depth < 0 else None,
+        calmar=annual / -fall.depth if annual is not None and fall is not None else None,
         omega=defined(performance.omega(returns)),
         value_at_risk=defined(performance.value_at_risk(returns)),
         expected_shortfall=defined(performance.expected_shortfall(returns)),
         max_drawdown=-fall.depth if fall is not None else 0.0,
-        drawdown_peak_ns=times[fall.peak] if fall is not None and fall.depth < 0 else None,
-        drawdown_trough_ns=times[fall.trough] if fall is not None and fall.depth < 0 else None,
-        drawdown_recovered_ns=times[fall.recovered] if fall is not None and fall.recovered and fall.depth < 0 else None,
+        drawdown_peak_ns=peak_ns,
+        drawdown_trough_ns=trough_ns,
+        drawdown_recovered_ns=recovered_ns,
         longest_drawdown_days=_longest_fall(times, curve),
         rebalance_count=len(plans),
         trigger_count=sum(plan.asset is not None for plan in plans),
@@ -119,12 +122,8 @@ def figures(
         exposure=_exposure(log),
         buy_and_hold_return=None if hold is None else float(hold[-1]) - 1.0,
         buy_and_hold_max_drawdown=None if hold is None else _depth(np.concatenate(([1.0], hold))),
-        tracking_error=None
-        if held is None
-        else defined(performance.tracking_error(returns, held, periods_per_year=year)),
-        information_ratio=(
-            None if held is None else defined(performance.information_ratio(returns, held, periods_per_year=year))
-        ),
+        tracking_error=_against(performance.tracking_error, returns, held, year),
+        information_ratio=_against(performance.information_ratio, returns, held, year),
         days=days,
     )
 
@@ -158,6 +157,24 @@ def _daily_of(curve: Series, log: RunLog, ends_ns: Sequence[int]) -> Series | No
     return performance.returns_of(np.concatenate(([1.0], curve[last])))
 
 
+def _fall(curve: Series) -> Drawdown | None:
+    found = performance.drawdown(curve)
+    return found if found is not None and found.depth < 0 else None
+
+
+def _annual(growth: float, days: float) -> float | None:
+    # Within less than a day, or with an exponent beyond every float, an annual figure would say nothing.
+    if growth <= 0 or days < 1 or abs(np.log(growth)) * DAYS_PER_YEAR / days > EXPONENT_MAX:
+        return None
+    return float(growth ** (DAYS_PER_YEAR / days) - 1.0)
+
+
+def _times_of(fall: Drawdown | None, times_ns: Sequence[int]) -> tuple[int | None, int | None, int | None]:
+    if fall is None:
+        return None, None, None
+    return times_ns[fall.peak], times_ns[fall.trough], None if fall.recovered is None else times_ns[fall.recovered]
+
+
 def _against(
     figure: Callable[..., float], returns: Series, benchmark: Series | None, periods_per_year: float
 ) -> float | None:
@@ -182,7 +199,7 @@ def _exposure(log: RunLog) -> float | None:
 
 
 def _depth(curve: Series) -> float:
-    fall = performance.drawdown(curve)
+    fall = _fall(curve)
     return -fall.depth if fall is not None else 0.0
 
 
