@@ -5,7 +5,9 @@ Never: a bar that the file does not have. With `missing_bars=hold` a step says w
 stays in force at the consumers. An asset that lists later, or ends earlier, is missing there in the same way.
 
 Tick and step are what the file is evidence for: the most decimals in any price, and in any volume, of the asset. The
-venue's own grid may be coarser than its history shows, never finer than every bar of it.
+venue's own grid may be coarser than its history shows, never finer than every bar of it. Round numbers are no
+evidence: a tick beyond 0.2 % of the highest price, or a step worth more than the smallest order, is replaced by a
+finer power of ten.
 """
 
 import hashlib
@@ -20,6 +22,8 @@ from services.market_data.core.feed import Candle, MarketStep, iso_text, utc_tex
 from shared.domain.instruments import split_symbol
 from shared.errors import InputError
 from shared.messages import Instrument
+
+TICK_SHARE_MAX = Decimal("0.002")
 
 
 class ReplayRules(msgspec.Struct, frozen=True):
@@ -206,16 +210,28 @@ def _instrument(series: Series, notional_min: Decimal) -> Instrument:
             "Choose another asset or a longer range"
         )
     base, quote = split_symbol(series.asset)
-    step = Decimal(1).scaleb(-series.volume_decimals)
+    highest = Decimal(repr(max(candle.high for candle in series.candles)))
+    tick = _refined(Decimal(1).scaleb(-series.price_decimals), coarsest=highest * TICK_SHARE_MAX)
+    # A step that is worth more than the smallest order would make that order impossible.
+    step = _refined(Decimal(1).scaleb(-series.volume_decimals), coarsest=notional_min / highest)
     return Instrument(
         symbol=series.asset,
         base=base,
         quote=quote,
-        tick_size=Decimal(1).scaleb(-series.price_decimals),
+        tick_size=tick,
         step_size=step,
         quantity_min=step,
         notional_min=notional_min,
     )
+
+
+def _refined(grid: Decimal, *, coarsest: Decimal) -> Decimal:
+    """Return the grid that the digits show; round numbers show too coarse a one, so take a finer one instead."""
+    if coarsest <= 0 or grid <= coarsest:
+        return grid
+    while grid > coarsest / 100:
+        grid = grid.scaleb(-1)
+    return grid
 
 
 def _digest(open_time_ns: int, candle: Candle) -> str:

@@ -68,13 +68,13 @@ def test_a_file_becomes_steps_on_its_own_interval(tmp_path, name):
 
 def test_the_grid_is_what_the_digits_show(tmp_path):
     rows = [row("AUSDT", 0, "2.50", volume="1.0"), row("AUSDT", 1, "2.503", volume="7"), row("AUSDT", 2, volume="0")]
-    rows += [row("BUSDT", at, "2.5000", volume="7") for at in range(3)]
-    info = inspect_replay(write(tmp_path, rows), ASSETS, MarketDataConfig(notional_min=Decimal(1)))
+    rows += [row("BUSDT", at, "2.5030", volume="7") for at in range(3)]
+    info = inspect_replay(write(tmp_path, rows), ASSETS, MarketDataConfig(notional_min=Decimal(4)))
     first, second = info.instruments
     assert (first.tick_size, first.step_size) == (Decimal("0.001"), Decimal(1))
-    assert (second.tick_size, second.step_size) == (Decimal("0.1"), Decimal(1))
+    assert (second.tick_size, second.step_size) == (Decimal("0.001"), Decimal(1))
     assert first.quantity_min == first.step_size
-    assert first.notional_min == 1
+    assert first.notional_min == 4
     assert (first.base, first.quote) == ("A", "USDT")
 
 

@@ -235,7 +235,7 @@ async def test_a_feed_is_published_definitions_first_then_bars_then_their_end(wo
     assert [subject for subject, _ in frames] == [*definitions, *[*bars, CLOSED] * 3]
     definition = decode(frames[0][1])
     assert isinstance(definition, InstrumentDefinition)
-    assert str(definition.instrument.tick_size) == "0.1"
+    assert definition.instrument == replay(3).instruments[0]
     assert [(one.step, one.final) for one in world.closed()] == [(1, False), (2, False), (3, True)]
     assert [bar.sequence for bar in world.bars()] == [1, 1, 2, 2, 3, 3]
     assert all(bar.close_time_ns == bar.open_time_ns + HOUR_NS == bar.ts_recv_ns for bar in world.bars())
