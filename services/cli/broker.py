@@ -10,6 +10,7 @@ from pathlib import Path
 from services.cli.supervisor.child import ProcessSpec, free_port
 from services.cli.supervisor.probe import nats_ready
 from shared.bus.nats import NatsBus
+from shared.bus.permissions import StrategyUser, roles
 from shared.bus.server import ServerSettings, find_server, prepare, seed_file, start_command
 from shared.bus.streams import BUCKETS, STREAMS
 from shared.errors import BusUnavailableError
@@ -25,14 +26,17 @@ def nats_url(port: int) -> str:
     return f"nats://127.0.0.1:{port}"
 
 
-def nats_spec(directory: Path, environ: dict[str, str]) -> ProcessSpec:
-    """Write the server's files and return how to run it; raises ConfigError when no usable server is installed."""
+def nats_spec(directory: Path, environ: dict[str, str], *, strategy: str) -> ProcessSpec:
+    """Write the server's files and return how to run it; raises ConfigError when no usable server is installed.
+
+    `strategy` is the name in which the rebalancer may intend orders, and the only one.
+    """
     binary = find_server()
     port = free_port(PORT)
     settings = ServerSettings(
         store_dir=directory / "jetstream", port=port, http_port=free_port(MONITOR_PORT, taken=frozenset({port}))
     )
-    config = prepare(directory, settings)
+    config = prepare(directory, settings, roles((StrategyUser(service="rebalancer", strategy=strategy),)))
 
     async def make_streams() -> None:
         await bootstrap(nats_url(port), seed_file(directory, "admin"))

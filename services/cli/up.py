@@ -81,7 +81,7 @@ class Stack:
         nats_dir = self._state_dir / "nats"
         nats_dir.mkdir(parents=True, exist_ok=True)
         environ = child_environment(os.environ)
-        broker = nats_spec(nats_dir, environ)
+        broker = nats_spec(nats_dir, environ, strategy=self._resolved.rebalancer.strategy)
         settings, port = with_dashboard_port(self._resolved.settings, self._resolved.dashboard.port)
         settings_file = self._state_dir / "settings.json"
         write_settings(settings_file, settings)
