@@ -127,6 +127,7 @@ async def run_strategy[S](
         timeframe_ns=market.timeframe_ns,
         first_open_ns=market.feed.first_open_ns,
         source=market.feed.description,
+        path=market.path,
     )
     return BacktestResult(facts, engine.finish())
 

@@ -33,13 +33,14 @@ _WORDS = (
 
 
 class LoadedMarket(msgspec.Struct, frozen=True):
-    """Hold a feed, its interval, and each market's name as the user wrote it."""
+    """Hold a feed, its interval, each market's name as the user wrote it, and where the candles were read."""
 
     feed: ReplayFeed
     timeframe: str
     timeframe_ns: int
     names: dict[str, str]
     quote_asset: str
+    path: Path | None = None
 
 
 def data_path(given: Path | str | None, environ: Mapping[str, str] | None = None) -> Path:
@@ -117,7 +118,7 @@ def load_market(
             f"the interval is {interval}, but {path.name} has bars of {feed.timeframe}: give --interval "
             f"{feed.timeframe}, leave it out, or give candles of {interval}"
         )
-    return LoadedMarket(feed, feed.timeframe, found_ns, dict(names), quote_asset)
+    return LoadedMarket(feed, feed.timeframe, found_ns, dict(names), quote_asset, path)
 
 
 def _interval_ns(interval: str | None) -> int | None:

@@ -22,7 +22,10 @@ from shared.messages import Instrument
 
 
 class RunFacts(msgspec.Struct, frozen=True):
-    """State what was run: settings, markets (`names` by bus token), interval, range, and who decided."""
+    """State what was run: settings, markets (`names` by bus token), interval, range, and who decided.
+
+    `path` is where the candles were read, None where they came from no file.
+    """
 
     settings: BacktestSettings
     strategy: str
@@ -32,6 +35,7 @@ class RunFacts(msgspec.Struct, frozen=True):
     timeframe_ns: int
     first_open_ns: int
     source: str
+    path: Path | None = None
 
 
 class BacktestResult:
