@@ -7,16 +7,17 @@ import pytest
 
 from services.backtest.config import BacktestSettings
 from services.backtest.core import Answer, FillTiming, StepClosed, Strategy, StrategyEvent, StrategyParams
-from services.backtest.core.ema_cross import EmaCross
+from services.backtest.core.ema_cross import Averages, EmaCross
 from services.backtest.core.log import RunLog
 from services.backtest.core.rebalancing import Rebalancing
 from services.rebalancer.config import RebalanceConfig
 from tests.unit.backtest.worlds import ABC, TableFeed, run, violent_feed, with_timing
 
 STEPS = 150
-STRATEGIES: dict[str, Callable[[], Strategy[object]]] = {
-    "rebalancer": lambda: Rebalancing(RebalanceConfig(assets=ABC), full_journal=True),  # type: ignore[dict-item,return-value,unused-ignore]
-    "ema_cross": lambda: EmaCross(ABC, fast=3, slow=8),  # type: ignore[dict-item,return-value,unused-ignore]
+# Every strategy there is; a new one has its line here.
+STRATEGIES = {
+    "rebalancer": lambda: Rebalancing(RebalanceConfig(assets=ABC), full_journal=True),
+    "ema_cross": lambda: EmaCross(ABC, fast=3, slow=8),
 }
 BOTH = [FillTiming.CLOSE, FillTiming.NEXT_OPEN]
 
@@ -63,9 +64,9 @@ class Peeking(EmaCross):
         self._feed = feed
         self._seen = 0
 
-    def decide(  # type: ignore[no-untyped-def,override,unused-ignore]
-        self, state, event: StrategyEvent, params: StrategyParams, now_ns: int
-    ) -> tuple[object, Answer]:
+    def decide(
+        self, state: dict[str, Averages], event: StrategyEvent, params: StrategyParams, now_ns: int
+    ) -> tuple[dict[str, Averages], Answer]:
         if isinstance(event, StepClosed):
             self._seen += 1
             ahead = self._feed.step(self._seen + 1)
