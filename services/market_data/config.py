@@ -54,13 +54,13 @@ class MarketDataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     feed: FeedKind = FeedKind.SYNTHETIC
     replay_path: str | None = None
     missing_bars: MissingBars = MissingBars.REFUSE
-    speed: float | str = 900.0
+    speed: float | str = 3600.0
     start: str | None = None
     end: str | None = None
     steps_max: int | None = None
     participants: tuple[str, ...] | str = ("rebalancer", "risk", "execution", "recorder")
     notional_min: Decimal = Decimal(5)
-    seed: int = 1
+    seed: int = 5
     volatility_daily: float = 0.05
     jumps_per_day: float = 0.25
     regime_days: float = 4.0
