@@ -14,10 +14,10 @@ def configure(*overrides: str) -> MarketDataConfig:
     return settings.section("market_data", MarketDataConfig)
 
 
-def test_defaults_show_a_step_a_second():
+def test_defaults_show_an_hour_a_second():
     config = MarketDataConfig()
     assert config.feed is FeedKind.SYNTHETIC
-    assert config.speed_factor == 900.0
+    assert config.speed_factor == 3600.0
     assert config.participant_names == ("rebalancer", "risk", "execution", "recorder")
 
 
