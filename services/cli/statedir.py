@@ -19,7 +19,16 @@ FINISHED_FILE = "finished.json"
 # Settings that a running account may change from one start to the next; of a finished history nothing may change.
 CHANGEABLE = ("rebalancer.", "risk.", "execution.", "recorder.", "dashboard.")
 CHANGEABLE_KEYS = frozenset(
-    f"market_data.{key}" for key in ("end", "steps_max", "missing_bars", "participants", "notional_min")
+    f"market_data.{key}"
+    for key in (
+        "end",
+        "steps_max",
+        "missing_bars",
+        "participants",
+        "notional_min",
+        "jump_factor_max",
+        "bar_factor_max",
+    )
 )
 
 

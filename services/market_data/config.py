@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
+from services.market_data.core.quality_words import Limits
 from shared.bus.subjects import token
 from shared.errors import InputError
 
@@ -48,6 +49,9 @@ class MarketDataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `participants` are the services that must have finished a step before the next one is published.
     `volatility_daily` is the standard deviation of a calm-to-normal day's log return, `jumps_per_day` the expected
     number of jumps of one asset, `regime_days` the mean length of a regime, `correlation` that of two assets' returns.
+    `jump_factor_max` freezes an instrument whose bar opens so many times above or below the close before it, as a
+    redenomination does (the worst real gap known is 1.5 times, the least redenomination 10 times);
+    `bar_factor_max` one that moves so far within a bar (known: 8 times); `inf` switches either off.
     `notional_min` is the least worth of an order, in quote units, that instruments without other facts announce.
     """
 
@@ -60,6 +64,8 @@ class MarketDataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     steps_max: int | None = None
     participants: tuple[str, ...] | str = ("rebalancer", "risk", "execution", "recorder")
     notional_min: Decimal = Decimal(5)
+    jump_factor_max: float = 3.0
+    bar_factor_max: float = 50.0
     seed: int = 5
     volatility_daily: float = 0.05
     jumps_per_day: float = 0.25
@@ -76,6 +82,9 @@ class MarketDataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"steps_max must be at least 1, or left out for no limit, got {self.steps_max}")
         if not self.notional_min.is_finite() or self.notional_min < 0:
             raise ValueError(f"notional_min must be an amount of at least 0, got {self.notional_min}")
+        for name in ("jump_factor_max", "bar_factor_max"):
+            if not getattr(self, name) > 1.0:
+                raise ValueError(f"{name} must be a factor above 1, or inf for no limit, got {getattr(self, name)}")
         self._check_participants()
         self._check_synthetic()
 
@@ -112,6 +121,11 @@ class MarketDataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             correlation=self.correlation,
             notional_min=self.notional_min,
         )
+
+    @property
+    def limits(self) -> Limits:
+        """Return the limits of the quality checks."""
+        return Limits(jump_factor_max=self.jump_factor_max, bar_factor_max=self.bar_factor_max)
 
     def _check_feed(self) -> None:
         if self.feed is FeedKind.REPLAY and not self.replay_path:

@@ -40,6 +40,11 @@ class StepPublisher:
         """Return the number of the step to publish next."""
         return 1 if self.last is None else self.last.step + 1
 
+    @property
+    def newest(self) -> dict[str, Bar | None]:
+        """Return the newest published bar of each instrument."""
+        return dict(self._newest)
+
     async def recover(self) -> None:
         """Find where the stream ends and check that this feed continues it.
 

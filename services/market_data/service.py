@@ -17,6 +17,7 @@ import msgspec
 from services.market_data.config import MarketDataConfig
 from services.market_data.core.feed import Feed
 from services.market_data.core.pacing import Go, LastStep, Wait, laggards, next_step, pace_for
+from services.market_data.guard import QualityGuard
 from services.market_data.publisher import StepPublisher
 from shared.bus import subjects
 from shared.bus.port import Bus, Delivery, Subscription
@@ -43,7 +44,15 @@ WARN_INTERVAL_NS = 5 * NANOSECONDS_PER_SECOND
 WAIT_MAX_NS = NANOSECONDS_PER_SECOND
 RETRY_S, RETRY_MAX_S = 0.1, 5.0
 
+NO_COMMAND = CommandReply(ok=False, detail="this subject takes a Command", correlation_id="", result="{}")
+
 Spawn = Callable[[Awaitable[None], str], asyncio.Task[None]]
+
+
+class ReleaseArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Name the instrument of `cmd.market_data.release`."""
+
+    instrument: str
 
 
 class FeedReport(msgspec.Struct, frozen=True):
@@ -57,6 +66,7 @@ class FeedReport(msgspec.Struct, frozen=True):
     speed: float | str
     paused: bool
     waiting_for: tuple[str, ...]
+    frozen: dict[str, str] = {}
 
 
 class MarketDataService:
@@ -81,6 +91,7 @@ class MarketDataService:
         self._monotonic_ns, self._wall_ns = read_monotonic_ns, read_wall_ns
         self._on_detail = on_detail
         self._publisher = StepPublisher(bus, feed, venue)
+        self._guard = QualityGuard(bus, venue, config.limits, metrics=metrics, log=log)
         self._pace = pace_for(timeframe_ns(feed.timeframe), config.speed_factor, config.participant_names)
         self._last: LastStep | None = None
         self._progress: dict[str, int] = {}
@@ -111,11 +122,13 @@ class MarketDataService:
             speed=self._config.speed,
             paused=self._is_paused,
             waiting_for=late,
+            frozen=self._guard.frozen,
         )
 
     async def start(self) -> None:
         """Continue where the stream ends; returns when participants can be heard and commands are answered."""
         await self._publisher.recover()
+        await self._guard.load(self._publisher.newest)
         await self._publisher.publish_definitions()
         self._is_paused = await self._bus_paused() is not None
         if self._publisher.last is not None:
@@ -125,6 +138,7 @@ class MarketDataService:
             await self._bus.subscribe("hb.*.*", self._on_heartbeat),
             await self._bus.respond(subjects.command(NAME, "pause"), self._on_pause),
             await self._bus.respond(subjects.command(NAME, "resume"), self._on_resume),
+            await self._bus.respond(subjects.command(NAME, "release"), self._on_release),
             await self._bus.respond(subjects.command(NAME, "status"), self._on_status),
         ]
         self._log.info("feed", feed=self._feed.description, next_step=self._publisher.next_number)
@@ -152,7 +166,7 @@ class MarketDataService:
             delay_s = RETRY_S
             while True:
                 try:
-                    await self._publisher.publish(step)
+                    await self._publisher.publish(await self._guard.screen(step))
                     break
                 except BusUnavailableError as error:
                     self._retries.inc()
@@ -227,6 +241,7 @@ class MarketDataService:
             ts_event_ns=report.close_time_ns,
         )
         self._bus.publish_lossy(subjects.status(self._venue), status)
+        self._guard.send_status(report.close_time_ns)
         if self._on_detail is not None:
             self._on_detail(f"{report.feed}: {report.reason}")
 
@@ -266,13 +281,34 @@ class MarketDataService:
         correlation_id = command.correlation_id if isinstance(command, Command) else ""
         return self._reply(correlation_id, self.report.reason)
 
-    async def _set_paused(self, delivery: Delivery, *, paused: bool) -> Message:
+    async def _on_release(self, delivery: Delivery) -> Message:
         command = delivery.message
         if not isinstance(command, Command):
-            return CommandReply(ok=False, detail="this subject takes a Command", correlation_id="", result="{}")
+            return NO_COMMAND
+        await self._audit(delivery, command)
+        try:
+            instrument = msgspec.json.decode(command.arguments, type=ReleaseArguments).instrument
+        except msgspec.MsgspecError as error:
+            detail = f'arguments must be {{"instrument": "BTC-USDT"}}: {error}'
+            return CommandReply(ok=False, detail=detail, correlation_id=command.correlation_id, result="{}")
+        if not await self._guard.release(instrument):
+            frozen = ", ".join(self._guard.frozen) or "nothing"
+            detail = f"{instrument} is not frozen; {frozen} is"
+            return CommandReply(ok=False, detail=detail, correlation_id=command.correlation_id, result="{}")
+        self._log.info("released", instrument=instrument, user=command.user, correlation_id=command.correlation_id)
+        self._send_status()
+        return self._reply(command.correlation_id, f"{instrument} is released from its next bar on")
+
+    async def _audit(self, delivery: Delivery, command: Command) -> None:
         audit = CommandAudit(service=NAME, command=command, received_at_ns=self._wall_ns())
         message_id = f"{NAME}-{delivery.subject}-{command.correlation_id}-{command.sent_at_ns}"
         await self._bus.publish(subjects.audit(NAME), audit, message_id=message_id)
+
+    async def _set_paused(self, delivery: Delivery, *, paused: bool) -> Message:
+        command = delivery.message
+        if not isinstance(command, Command):
+            return NO_COMMAND
+        await self._audit(delivery, command)
         bucket = await self._bus.key_value(STATE_BUCKET)
         if paused:
             await bucket.put(self._paused_key, command.user.encode())

@@ -1,0 +1,71 @@
+"""Screen a market step: which of its bars may be published.
+
+In: each instrument's quality state, a step, the limits. Out: the states after it, the same step with the bars that
+were not usable moved to `missing`, and a verdict for each bar. Never: a bar of a frozen instrument, a changed bar.
+
+The backtest screens its steps with the same function, so that it decides on what the live service would publish.
+"""
+
+from collections.abc import Mapping
+
+import msgspec
+
+from services.market_data.core.feed import Candle, MarketStep
+from services.market_data.core.quality import Channel, QualityState, assess
+from services.market_data.core.quality_words import ACCEPTED, Limits, Verdict
+from shared.messages import Bar
+
+type States = Mapping[str, QualityState]
+
+
+class Screened(msgspec.Struct, frozen=True):
+    """Hold a step that may be published, the states after it, and the verdict on each candle of the feed's step."""
+
+    step: MarketStep
+    states: States
+    verdicts: dict[str, Verdict]
+
+
+def screen(states: States, step: MarketStep, limits: Limits) -> Screened:
+    """Judge every candle of the step at the step's close; an instrument without a state is new."""
+    after, verdicts = dict(states), dict[str, Verdict]()
+    for candle in step.candles:
+        state = states.get(candle.instrument, QualityState())
+        if state.bar.event_ns == step.close_time_ns:
+            # It was judged and published before a crash; only the rest of the step is new.
+            verdicts[candle.instrument] = ACCEPTED
+            continue
+        bar = _bar_of(step, candle, state.bar)
+        after[candle.instrument], verdicts[candle.instrument] = assess(state, bar, limits, step.close_time_ns)
+    unusable = {name for name, verdict in verdicts.items() if not verdict.is_usable}
+    if not unusable:
+        return Screened(step, after, verdicts)
+    kept = tuple(candle for candle in step.candles if candle.instrument not in unusable)
+    missing = (*step.missing, *(candle.instrument for candle in step.candles if candle.instrument in unusable))
+    return Screened(msgspec.structs.replace(step, candles=kept, missing=missing), after, verdicts)
+
+
+def resumed(newest: Bar | None, frozen: str | None) -> QualityState:
+    """Return the state after a restart: the newest published bar is the last good one."""
+    if newest is None:
+        return QualityState(frozen=frozen)
+    channel = Channel(newest.sequence, newest.close_time_ns)
+    return QualityState(frozen=frozen, price=newest.close, seen_ns=newest.close_time_ns, bar=channel)
+
+
+def _bar_of(step: MarketStep, candle: Candle, channel: Channel) -> Bar:
+    return Bar(
+        venue="",
+        instrument=candle.instrument,
+        timeframe="",
+        open_time_ns=step.open_time_ns,
+        close_time_ns=step.close_time_ns,
+        open=candle.open,
+        high=candle.high,
+        low=candle.low,
+        close=candle.close,
+        volume=candle.volume,
+        quote_volume=candle.quote_volume,
+        ts_recv_ns=step.close_time_ns,
+        sequence=channel.sequence or 0,
+    )
