@@ -83,8 +83,10 @@ def test_zero_costs_are_exact(data: Path) -> None:
 
 
 def test_settings_reach_rules_gate_and_fills(data: Path) -> None:
-    assert answer(data, "--set", "upside_threshold=5", "--set", "downside_threshold=0.99")["trigger_count"] == 0
-    assert answer(data, "--set", "risk.notional_max_usdt=100")["refused"] == 3
+    changes = ("upside_threshold=5", "downside_threshold=0.99", "position_limit=1")
+    quiet = [word for change in changes for word in ("--set", change)]
+    assert answer(data, *quiet)["trigger_count"] == 0
+    assert answer(data, "--set", "risk.notional_max_usdt=100")["refused"] == 3 * 120
     dear = answer(data, "--fee", "0.01")["settings"]
     assert [dear["execution"][key] for key in ("maker_fee_rate", "taker_fee_rate")] == ["0.01", "0.01"]
     assert dear["rebalancer"]["fee_rate"] == "0.01"
@@ -100,7 +102,7 @@ def test_next_open_fills_differ_from_closes(data: Path) -> None:
 
 def test_csv_files_hold_positions_profits_and_fills(data: Path, tmp_path: Path) -> None:
     found = answer(data, "--csv-dir", str(tmp_path / "out"))
-    tables = {path.name: list(csv.DictReader(path.open())) for path in (tmp_path / "out").iterdir()}
+    tables = {path.name: list(csv.DictReader(path.read_text().splitlines())) for path in (tmp_path / "out").iterdir()}
     assert set(tables) == {"positions.csv", "pnl.csv", "fills.csv"}
     assert len(tables["positions.csv"]) == 3 * 120
     assert len(tables["fills.csv"]) == found["fills"]
