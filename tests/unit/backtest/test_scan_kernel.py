@@ -1,0 +1,208 @@
+"""The scans against the exact core: no bar on which `decide` acts may be passed over, whatever the numbers."""
+
+from collections.abc import Callable
+from decimal import Decimal
+from importlib.util import find_spec
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from services.backtest.core.scan_kernel import GUARD, Scan, Watch, fastest_scan, numba_scan, numpy_scan
+from services.rebalancer.config import RebalanceConfig
+from services.rebalancer.core import BarsArrived, Holdings, Params, RebalancerState, decide
+from services.rebalancer.core.model import NANOSECONDS_PER_MINUTE
+from shared.messages import Instrument
+
+HAS_NUMBA = find_spec("numba") is not None
+SCANS: list[Scan] = [numpy_scan, *([numba_scan] if HAS_NUMBA else [])]
+each_scan = pytest.mark.parametrize("scan", SCANS, ids=lambda scan: scan.__name__)
+STEP_NS = 15 * NANOSECONDS_PER_MINUTE
+START_NS = 1_700_000_000_000_000_000
+
+
+def watch_for(rules: RebalanceConfig, quantities: list[Decimal], quote: Decimal, ready_ns: list[int]) -> Watch:
+    """Return the watch as the engine builds it."""
+    return Watch(
+        quantities=np.array([float(one) for one in quantities]),
+        ready_ns=np.array(ready_ns, dtype=np.int64),
+        upper=float(1 + rules.upside_threshold) * (1 - GUARD),
+        lower=float(1 - rules.downside_threshold) * (1 + GUARD),
+        limit=float(rules.position_limit) * (1 - GUARD) if rules.position_limit < 1 else np.inf,
+        quote=float(quote),
+        least=float(rules.min_order_value) * (1 + GUARD),
+    )
+
+
+def instrument(symbol: str) -> Instrument:
+    base, _, quote = symbol.partition("-")
+    return Instrument(symbol, base, quote, Decimal("1e-12"), Decimal("1e-12"), Decimal(0), Decimal(0))
+
+
+def acts(
+    rules: RebalanceConfig, closes: list[float | None], quantities: list[Decimal], quote: Decimal, fired: dict[str, int]
+) -> bool:
+    """Tell whether the core does anything but look at this one bar."""
+    names = rules.assets
+    there = {name: Decimal(repr(close)) for name, close in zip(names, closes, strict=True) if close is not None}
+    held = dict(zip(names, quantities, strict=True))
+    state = RebalancerState(fired_at_ns=fired)
+    event = BarsArrived(START_NS, there, Holdings(1, held, quote))
+    params = Params(rules, "sandbox", {name: instrument(name) for name in names})
+    after, decision = decide(state, event, params, START_NS)
+    return bool(decision.intents) or after.plan is not None or after.fired_at_ns != fired
+
+
+numbers = st.integers(0, 12).flatmap(lambda places: st.integers(1, 10**6).map(lambda whole: whole / 10**places))
+prices = st.one_of(
+    st.floats(1e-12, 1e12, allow_nan=False),
+    numbers,
+    st.sampled_from([1e-12, 1e12, 1.0, 0.1, 0.35, 1.4, 0.65, 2.0, 3.0]),
+)
+amounts = st.one_of(
+    st.just(Decimal(0)),
+    st.decimals(Decimal("1e-12"), Decimal("1e12"), allow_nan=False, allow_infinity=False, places=12),
+    st.sampled_from([Decimal(1), Decimal("0.1"), Decimal("0.65"), Decimal("1.4"), Decimal(100)]),
+)
+shares = st.one_of(st.sampled_from(["0.4", "0.35", "0.1", "0.000000000001", "0.5"]), numbers.map(repr)).map(Decimal)
+
+
+@st.composite
+def situations(draw: Callable) -> tuple:
+    count = draw(st.one_of(st.integers(2, 5), st.integers(2, 40)))
+    rules = RebalanceConfig(
+        assets=tuple(f"A{number}-USDT" for number in range(count)),
+        upside_threshold=draw(shares.filter(lambda share: 0 < share <= 10)),
+        downside_threshold=draw(shares.filter(lambda share: 0 < share < 1)),
+        position_limit=Decimal(draw(st.sampled_from(["1", "0.9", "0.5", "0.6666666666666666"]))),
+        usdt_reserve=Decimal(draw(st.sampled_from(["0.3", "0", "0.5"]))),
+        min_order_value=Decimal(draw(st.sampled_from(["15", "0", "0.000001"]))),
+        cooldown_minutes=Decimal(draw(st.sampled_from(["30", "0", "0.5", "1000000000000"]))),
+    )
+    if draw(st.booleans()):
+        # Everything alike but one: where thresholds are hit exactly.
+        price, quantity = draw(prices), draw(amounts)
+        closes, held = [price] * count, [quantity] * count
+        odd = draw(st.integers(0, count - 1))
+        value = draw(st.sampled_from(["up", "down", "free"]))
+        if value == "free":
+            closes[odd] = draw(prices)
+        else:
+            held[odd] = quantity * exact_ratio(rules, count, value)
+    else:
+        closes = draw(st.lists(prices, min_size=count, max_size=count))
+        held = draw(st.lists(amounts, min_size=count, max_size=count))
+    if draw(st.integers(0, 9)) == 0:
+        closes[draw(st.integers(0, count - 1))] = None
+    fired = {
+        name: START_NS
+        - draw(st.sampled_from([0, 1, 29, 30, 31, 45])) * NANOSECONDS_PER_MINUTE
+        + draw(st.integers(-1, 1))
+        for name in rules.assets
+        if draw(st.integers(0, 3)) == 0
+    }
+    return rules, closes, held, draw(amounts), fired
+
+
+def exact_ratio(rules: RebalanceConfig, count: int, side: str) -> Decimal:
+    """Return x with count * x = (1 +/- threshold) * (count - 1 + x): exactly at the threshold when it ends."""
+    bound = 1 + rules.upside_threshold if side == "up" else 1 - rules.downside_threshold
+    if bound >= count:
+        return Decimal(2)
+    return (bound * (count - 1) / (count - bound)).quantize(Decimal("1e-15"))
+
+
+@settings(max_examples=1_500, deadline=None)
+@given(situations())
+def test_no_bar_on_which_the_core_acts_is_passed_over(situation: tuple) -> None:
+    rules, closes, held, quote, fired = situation
+    rows = np.array([[np.nan if close is None else close for close in closes]])
+    cooldown_ns = (rules.cooldown_minutes * NANOSECONDS_PER_MINUTE).__ceil__()
+    ready = [fired[name] + cooldown_ns if name in fired else 0 for name in rules.assets]
+    watch = watch_for(rules, held, quote, [min(one, np.iinfo(np.int64).max) for one in ready])
+    times = np.array([START_NS], dtype=np.int64)
+    found = [scan(rows, times, watch, 0, 1) for scan in SCANS]
+    assert len(set(found)) == 1
+    if acts(rules, closes, held, quote, fired):
+        assert found[0] == 0
+
+
+def plain_watch(count: int, **changes: object) -> Watch:
+    rules = RebalanceConfig()
+    watch = watch_for(rules, [Decimal(1)] * count, Decimal(1_000), [0] * count)
+    return msgspec.structs.replace(watch, **changes)
+
+
+@each_scan
+def test_quiet_bars_are_passed_over(scan: Scan) -> None:
+    closes, times = np.full((100_000, 3), 100.0), np.arange(100_000, dtype=np.int64)
+    assert scan(closes, times, plain_watch(3), 0, 100_000) == 100_000
+    assert scan(closes, times, plain_watch(3), 5, 5) == 5
+
+
+@each_scan
+@pytest.mark.parametrize("row", [0, 1, 255, 256, 767, 768, 99_999])
+def test_the_first_breach_is_found_wherever_it_is(scan: Scan, row: int) -> None:
+    closes, times = np.full((100_000, 3), 100.0), np.arange(100_000, dtype=np.int64)
+    closes[row:, 1] = 250.0
+    assert scan(closes, times, plain_watch(3), 0, 100_000) == row
+    assert scan(closes, times, plain_watch(3), row, 100_000) == row
+
+
+@each_scan
+@pytest.mark.parametrize("close", [139.9999, 63.6365])
+def test_a_bar_inside_the_band_is_passed_over(scan: Scan, close: float) -> None:
+    # 2 x 100 and one more: +40 % of the mean is at 175, -35 % at about 55.3; the limit of 40 % at 800.
+    closes = np.array([[100.0, 100.0, close]])
+    assert scan(closes, np.array([1]), plain_watch(3), 0, 1) == 1
+
+
+@each_scan
+def test_a_breach_waits_for_the_end_of_its_cooldown(scan: Scan) -> None:
+    closes, times = np.full((10, 3), 100.0), np.arange(10, dtype=np.int64)
+    closes[2:, 1] = 250.0
+    watch = plain_watch(3, ready_ns=np.array([0, 7, 0], dtype=np.int64))
+    assert scan(closes, times, watch, 0, 10) == 7
+
+
+@each_scan
+def test_a_bar_with_a_missing_close_is_never_a_candidate(scan: Scan) -> None:
+    closes, times = np.full((4, 3), 100.0), np.arange(4, dtype=np.int64)
+    closes[:, 1], closes[:3, 2] = 250.0, np.nan
+    assert scan(closes, times, plain_watch(3), 0, 4) == 3
+    assert scan(closes, times, plain_watch(3, quantities=np.zeros(3)), 0, 4) == 3
+
+
+@each_scan
+def test_a_position_over_the_limit_is_a_candidate(scan: Scan) -> None:
+    closes = np.array([[100.0, 100.0, 139.0]])
+    assert scan(closes, np.array([1]), plain_watch(3, quote=0.0), 0, 1) == 0
+    assert scan(closes, np.array([1]), plain_watch(3, quote=0.0, limit=np.inf), 0, 1) == 1
+
+
+@pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed: pip install cascade-trader[research]")
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 40))
+def test_both_scans_name_the_same_bars(seed: int, count: int) -> None:
+    source = np.random.default_rng(seed)
+    closes = np.exp(np.cumsum(source.normal(0, 0.03, (1_500, count)), axis=0) + source.uniform(-25, 25, count))
+    closes[source.random(closes.shape) < 0.01 / count] = np.nan
+    times = np.arange(1_500, dtype=np.int64)
+    quantities = 1_000 / np.nan_to_num(closes[0], nan=1.0)
+    ready = source.integers(0, 1_500, count)
+    watch = plain_watch(count, quantities=quantities, ready_ns=ready, limit=source.choice([0.2, 0.4, np.inf]))
+    start, found = 0, 0
+    while start < 1_500:
+        first = numpy_scan(closes, times, watch, start, 1_500)
+        assert first == numba_scan(closes, times, watch, start, 1_500)
+        start, found = first + 1, found + 1
+    assert found >= 1
+
+
+def test_without_numba_numpy_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.backtest.core.scan_kernel.find_spec", lambda name: None)
+    fastest_scan.cache_clear()
+    assert fastest_scan() is numpy_scan
+    fastest_scan.cache_clear()
