@@ -22,7 +22,7 @@ from services.backtest.data import LoadedMarket, bus_names, data_path, load_mark
 from services.backtest.result import BacktestResult
 from services.backtest.summary import summary_view
 from services.cli.backtest_input import read_settings
-from shared.errors import CascadeError, ConfigError, InputError
+from shared.errors import ConfigError, InputError
 
 EXIT_INPUT = 2
 # A shorter run is over before a progress bar could be read.
@@ -98,8 +98,8 @@ def rebalancer(
     try:
         if gaps not in ("hold", "refuse"):
             raise ConfigError(f"--gaps must be hold or refuse, got {gaps!r}")
-        if report is not None and importlib.util.find_spec(REPORT) is None:
-            raise ConfigError("--report: this build has no report: leave it out")
+        if report is not None:
+            _reporter()
         names, quote = bus_names(assets.split(","))
         chosen = read_settings(
             settings or [], assets=tuple(names), quote_asset=quote, capital=capital, fee=fee, fills=fills
@@ -138,11 +138,16 @@ def _show(result: BacktestResult, written: list[Path], *, as_json: bool) -> None
         console.print(f"written: {path}", soft_wrap=True)
 
 
+def _reporter() -> Reporter:
+    # Imported late: its parts are heavy, and most runs want no report.
+    found = importlib.import_module(REPORT) if importlib.util.find_spec(REPORT) is not None else None
+    if found is None or not hasattr(found, "write_report"):
+        raise ConfigError("--report: this build has no report: leave it out")
+    return cast(Reporter, found)
+
+
 def _write_report(result: BacktestResult, path: Path) -> None:
     try:
-        # Imported late: its parts are heavy, and most runs want no report.
-        cast(Reporter, importlib.import_module(REPORT)).write_report(result, path)
+        _reporter().write_report(result, path)
     except OSError as error:
         raise ConfigError(f"--report {path}: {error.strerror}: choose a file that can be written") from error
-    except CascadeError as error:
-        raise ConfigError(f"--report {path}: {error}") from error
