@@ -25,6 +25,13 @@ from shared.metrics import Metrics
 NAME = "market_data"
 
 
+class Kept(msgspec.Struct, frozen=True):
+    """Hold what a restart must know: why an instrument is frozen; after which bar's close one was released."""
+
+    frozen: dict[str, str] = {}
+    released: dict[str, int] = {}
+
+
 class QualityGuard:
     """Guard one venue's bars."""
 
@@ -32,7 +39,7 @@ class QualityGuard:
         self._bus, self._venue, self._limits, self._log = bus, venue, limits, log
         self._states: dict[str, QualityState] = {}
         self._frozen: dict[str, str] = {}
-        self._released: set[str] = set()
+        self._released: dict[str, int] = {}
         self._judged: MarketStep | None = None
         self._is_kept = True
         self._writing = asyncio.Lock()
@@ -49,8 +56,11 @@ class QualityGuard:
     async def load(self, newest: dict[str, Bar | None]) -> None:
         """Go on from the newest published bars and from what was frozen."""
         entry = await (await self._bus.key_value(STATE_BUCKET)).get(self._key)
-        self._frozen = {} if entry is None else msgspec.json.decode(entry.value, type=dict[str, str])
-        self._states = {name: resumed(bar, self._frozen.get(name)) for name, bar in newest.items()}
+        kept = Kept() if entry is None else msgspec.json.decode(entry.value, type=Kept)
+        self._frozen, self._released = dict(kept.frozen), dict(kept.released)
+        self._states = {
+            name: resumed(bar, self._frozen.get(name), self._released.get(name)) for name, bar in newest.items()
+        }
         self._frozen_count.set(len(self._frozen))
 
     async def screen(self, step: MarketStep) -> MarketStep:
@@ -70,18 +80,21 @@ class QualityGuard:
         async with self._writing:
             if instrument not in self._frozen:
                 return False
-            await self._write({name: why for name, why in self._frozen.items() if name != instrument})
+            state = self._states.get(instrument, QualityState())
+            frozen = {name: why for name, why in self._frozen.items() if name != instrument}
+            released = self._released | {instrument: state.bar.event_ns}
+            await self._write(Kept(frozen, released))
             del self._frozen[instrument]
-        self._states[instrument] = release(self._states.get(instrument, QualityState()))
-        self._released.add(instrument)
+            self._released = released
+        self._states[instrument] = release(state)
         self._frozen_count.set(len(self._frozen))
         return True
 
     def send_status(self, at_ns: int) -> None:
-        """Say which instruments are frozen, and which ones were in this process's life and are live again."""
+        """Say which instruments are frozen, and which ones were and are live again."""
         for instrument, reason in self._frozen.items():
             self._send(instrument, FeedState.FROZEN, reason, at_ns)
-        for instrument in self._released - self._frozen.keys():
+        for instrument in self._released.keys() - self._frozen.keys():
             self._send(instrument, FeedState.LIVE, "released by an operator", at_ns)
 
     def _judge(self, step: MarketStep) -> MarketStep:
@@ -106,11 +119,11 @@ class QualityGuard:
 
     async def _keep(self) -> None:
         async with self._writing:
-            await self._write(self._frozen)
+            await self._write(Kept(self._frozen, self._released))
         self._is_kept = True
 
-    async def _write(self, frozen: dict[str, str]) -> None:
-        await (await self._bus.key_value(STATE_BUCKET)).put(self._key, msgspec.json.encode(frozen))
+    async def _write(self, kept: Kept) -> None:
+        await (await self._bus.key_value(STATE_BUCKET)).put(self._key, msgspec.json.encode(kept))
 
     def _send(self, instrument: str, state: FeedState, reason: str, at_ns: int) -> None:
         status = MarketStatus(self._venue, instrument, state, reason, at_ns)
@@ -118,4 +131,4 @@ class QualityGuard:
 
     @property
     def _key(self) -> str:
-        return f"{NAME}.{self._venue}.frozen"
+        return f"{NAME}.{self._venue}.quality"

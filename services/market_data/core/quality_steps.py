@@ -45,12 +45,17 @@ def screen(states: States, step: MarketStep, limits: Limits) -> Screened:
     return Screened(msgspec.structs.replace(step, candles=kept, missing=missing), after, verdicts)
 
 
-def resumed(newest: Bar | None, frozen: str | None) -> QualityState:
-    """Return the state after a restart: the newest published bar is the last good one."""
+def resumed(newest: Bar | None, frozen: str | None, released_ns: int | None) -> QualityState:
+    """Return the state after a restart: the newest published bar is the last good one.
+
+    `released_ns` is the close time of the newest bar when an operator released the instrument: while it is still the
+    newest, the next bar is taken as it comes.
+    """
     if newest is None:
         return QualityState(frozen=frozen)
+    price = None if newest.close_time_ns == released_ns else newest.close
     channel = Channel(newest.sequence, newest.close_time_ns)
-    return QualityState(frozen=frozen, price=newest.close, seen_ns=newest.close_time_ns, bar=channel)
+    return QualityState(frozen=frozen, price=price, seen_ns=newest.close_time_ns, bar=channel)
 
 
 def _bar_of(step: MarketStep, candle: Candle, channel: Channel) -> Bar:
