@@ -3,10 +3,12 @@
 In: a market as arrays, the engine's configuration, the rules. Out: a `ScanRun`: the very plans, orders, fills, ledger
 and state of the step-by-step engine. Never: a rule of its own; a bar passed over on which the core acts.
 
-A bar may be passed over while no plan is under way and no order open: there the core can only look. What it would have
-written into the journal about such a bar (`none`, and why) is not there. The first and the last bar are always handled.
+A bar may be passed over while no plan is under way, no order open, and the bar before it has changed nothing in the
+strategy's state but time and closes: there the core can only look. What it would have written into the journal about
+such a bar (`none`, and why) is not there. The first and the last bar are always handled.
 """
 
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from math import isnan
 
@@ -18,6 +20,7 @@ from services.backtest.core.log import RunLog
 from services.backtest.core.rebalancing import Rebalancing
 from services.backtest.core.scan_kernel import GUARD, Floats, Integers, Scan, Watch, fastest_scan
 from services.backtest.core.scan_market import MarketArrays
+from services.market_data.core.feed import MarketStep
 from services.rebalancer import core
 from services.rebalancer.config import RebalanceConfig
 from shared.domain.money import add, multiply
@@ -138,12 +141,43 @@ def is_scannable(rules: RebalanceConfig) -> bool:
     return all(getattr(rules, name) == getattr(_DEFAULTS, name) for name in others)
 
 
+def watch_of(
+    rules: RebalanceConfig, quantities: Sequence[Decimal], quote: Decimal, fired_at_ns: Mapping[str, int]
+) -> Watch:
+    """Return what to look for under these rules; quantities follow the basket's order."""
+    cooldown_ns = (rules.cooldown_minutes * NANOSECONDS_PER_MINUTE).__ceil__()
+    ready_ns = [min(fired_at_ns[one] + cooldown_ns, _NEVER_NS) if one in fired_at_ns else 0 for one in rules.assets]
+    return Watch(
+        quantities=np.array([float(one) for one in quantities]),
+        ready_ns=np.array(ready_ns, dtype=np.int64),
+        upper=float(1 + rules.upside_threshold) * (1 - GUARD),
+        lower=float(1 - rules.downside_threshold) * (1 + GUARD),
+        limit=float(rules.position_limit) * (1 - GUARD) if rules.position_limit < 1 else np.inf,
+        quote=float(quote),
+        least=float(rules.min_order_value) * (1 + GUARD),
+    )
+
+
 class _SkippingEngine(Engine[core.RebalancerState]):
     """Be the engine, and be told that nothing happened for a while."""
 
+    def __init__(self, config: EngineConfig, strategy: Rebalancing, market: MarketArrays) -> None:
+        super().__init__(config, strategy, market)
+        self._basket = frozenset(strategy.assets)
+        self._column_of = {instrument.symbol: column for column, instrument in enumerate(market.instruments)}
+        self._was_quiet = False
+
+    def step(self, step: MarketStep) -> None:
+        """Take one step of the market, and see whether it left everything as it was."""
+        before = self._state
+        super().step(step)
+        self._was_quiet = self._state.plan is None and before == msgspec.structs.replace(
+            self._state, last_close_ns=before.last_close_ns, finished_ns=before.finished_ns, closes=before.closes
+        )
+
     def is_idle(self) -> bool:
         """Tell whether the next bar can only make the strategy look."""
-        return not (self._waiting or self._events or self._state.plan is not None or self.desk.paper.open_orders())
+        return self._was_quiet and not (self._waiting or self._events or self.desk.paper.open_orders())
 
     def quantity(self, asset: str) -> Decimal:
         """Return what is held of a market's base asset."""
@@ -190,11 +224,6 @@ class _SkippingEngine(Engine[core.RebalancerState]):
             ledger_sequence_seen=max(self._state.ledger_sequence_seen, self.desk.ledger.sequence),
         )
 
-    def __init__(self, config: EngineConfig, strategy: Rebalancing, market: MarketArrays) -> None:
-        super().__init__(config, strategy, market)
-        self._basket = frozenset(strategy.assets)
-        self._column_of = {instrument.symbol: column for column, instrument in enumerate(market.instruments)}
-
 
 class _Watcher:
     """Ask the scan for the next bar that matters, with one configuration's limits."""
@@ -204,11 +233,7 @@ class _Watcher:
         self._knows = is_scannable(rules)
         self._closes = market.columns(rules.assets) if self._knows else None
         self._is_idle_for_ever = not rules.enabled or not rules.assets or (self._knows and self._closes is None)
-        self._cooldown_ns = (rules.cooldown_minutes * NANOSECONDS_PER_MINUTE).__ceil__()
-        self._upper = float(1 + rules.upside_threshold) * (1 - GUARD)
-        self._lower = float(1 - rules.downside_threshold) * (1 + GUARD)
-        self._limit = float(rules.position_limit) * (1 - GUARD) if rules.position_limit < 1 else np.inf
-        self._least = float(rules.min_order_value) * (1 + GUARD)
+        self._rules = rules
 
     def next_row(self, state: core.RebalancerState, engine: _SkippingEngine, start: int) -> int:
         """Return the first row from `start` on that may matter, or the number of rows."""
@@ -221,20 +246,8 @@ class _Watcher:
         if any(one and not _QUANTITY_MIN <= one <= _QUANTITY_MAX for one in quantities):
             return start
         assert self._closes is not None
-        watch = Watch(
-            quantities=np.array([float(one) for one in quantities]),
-            ready_ns=np.array([self._ready_ns(state, asset) for asset in self._assets], dtype=np.int64),
-            upper=self._upper,
-            lower=self._lower,
-            limit=self._limit,
-            quote=float(engine.quote()),
-            least=self._least,
-        )
+        watch = watch_of(self._rules, quantities, engine.quote(), state.fired_at_ns)
         return self._scan(self._closes, self._market.close_ns, watch, start, stop)
-
-    def _ready_ns(self, state: core.RebalancerState, asset: str) -> int:
-        fired_ns = state.fired_at_ns.get(asset)
-        return 0 if fired_ns is None else min(fired_ns + self._cooldown_ns, _NEVER_NS)
 
     def _next_doubtful(self, start: int) -> int:
         rows = self._market.doubtful

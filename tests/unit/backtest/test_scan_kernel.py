@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.backtest.core.scan_kernel import GUARD, Scan, Watch, fastest_scan, numba_scan, numpy_scan
+from services.backtest.core.scan_engine import watch_of
+from services.backtest.core.scan_kernel import Scan, Watch, fastest_scan, numba_scan, numpy_scan
 from services.rebalancer.config import RebalanceConfig
 from services.rebalancer.core import BarsArrived, Holdings, Params, RebalancerState, decide
 from services.rebalancer.core.model import NANOSECONDS_PER_MINUTE
@@ -21,19 +22,6 @@ SCANS: list[Scan] = [numpy_scan, *([numba_scan] if HAS_NUMBA else [])]
 each_scan = pytest.mark.parametrize("scan", SCANS, ids=lambda scan: scan.__name__)
 STEP_NS = 15 * NANOSECONDS_PER_MINUTE
 START_NS = 1_700_000_000_000_000_000
-
-
-def watch_for(rules: RebalanceConfig, quantities: list[Decimal], quote: Decimal, ready_ns: list[int]) -> Watch:
-    """Return the watch as the engine builds it."""
-    return Watch(
-        quantities=np.array([float(one) for one in quantities]),
-        ready_ns=np.array(ready_ns, dtype=np.int64),
-        upper=float(1 + rules.upside_threshold) * (1 - GUARD),
-        lower=float(1 - rules.downside_threshold) * (1 + GUARD),
-        limit=float(rules.position_limit) * (1 - GUARD) if rules.position_limit < 1 else np.inf,
-        quote=float(quote),
-        least=float(rules.min_order_value) * (1 + GUARD),
-    )
 
 
 def instrument(symbol: str) -> Instrument:
@@ -114,14 +102,12 @@ def exact_ratio(rules: RebalanceConfig, count: int, side: str) -> Decimal:
     return (bound * (count - 1) / (count - bound)).quantize(Decimal("1e-15"))
 
 
-@settings(max_examples=1_500, deadline=None)
+@settings(max_examples=600, deadline=None)
 @given(situations())
 def test_no_bar_on_which_the_core_acts_is_passed_over(situation: tuple) -> None:
     rules, closes, held, quote, fired = situation
     rows = np.array([[np.nan if close is None else close for close in closes]])
-    cooldown_ns = (rules.cooldown_minutes * NANOSECONDS_PER_MINUTE).__ceil__()
-    ready = [fired[name] + cooldown_ns if name in fired else 0 for name in rules.assets]
-    watch = watch_for(rules, held, quote, [min(one, np.iinfo(np.int64).max) for one in ready])
+    watch = watch_of(rules, held, quote, fired)
     times = np.array([START_NS], dtype=np.int64)
     found = [scan(rows, times, watch, 0, 1) for scan in SCANS]
     assert len(set(found)) == 1
@@ -130,8 +116,8 @@ def test_no_bar_on_which_the_core_acts_is_passed_over(situation: tuple) -> None:
 
 
 def plain_watch(count: int, **changes: object) -> Watch:
-    rules = RebalanceConfig()
-    watch = watch_for(rules, [Decimal(1)] * count, Decimal(1_000), [0] * count)
+    rules = RebalanceConfig(assets=tuple(f"A{number}-USDT" for number in range(count)))
+    watch = watch_of(rules, [Decimal(1)] * count, Decimal(1_000), {})
     return msgspec.structs.replace(watch, **changes)
 
 
@@ -183,7 +169,7 @@ def test_a_position_over_the_limit_is_a_candidate(scan: Scan) -> None:
 
 
 @pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed: pip install cascade-trader[research]")
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 40))
 def test_both_scans_name_the_same_bars(seed: int, count: int) -> None:
     source = np.random.default_rng(seed)
