@@ -1,0 +1,484 @@
+"""What the template shows: tables and texts out of a result, the charts as SVG.
+
+In: a result, where its candles came from, closes of BTC. Out: a `Page`. Never: an unescaped text (the template escapes
+everything but the charts, which escape themselves); a row left out without a word (`left_out`).
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from services.backtest.config import BacktestSettings
+from services.backtest.core.outcome import Leg, Rebalance
+from services.backtest.report import charts, words
+from services.backtest.report.draw import Frame, Value, thin
+from services.backtest.report.series import Change, Curve, changes, curves, drawdowns, moments, months, times_of
+from services.backtest.result import BacktestResult
+
+PLANS_MAX = 400
+TRADES_MAX = 2_000
+ASSET_CHARTS_MAX = 24
+HEAT_STEPS = (0.0, 0.02, 0.05, 0.10, 0.20)
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+SIDES = {"upside": "sold", "position_limit": "sold", "downside": "bought"}
+
+
+class Fact(msgspec.Struct, frozen=True):
+    """Show one figure: its name, its value, the colour of its sign, and what it means."""
+
+    name: str
+    value: str
+    tone: str = ""
+    hint: str = ""
+
+
+class Key(msgspec.Struct, frozen=True):
+    """Explain one line of a chart."""
+
+    name: str
+    kind: str
+    value: str = ""
+    note: str = ""
+    fall: str = ""
+
+
+class Weight(msgspec.Struct, frozen=True):
+    """Show an asset's weight before and after a plan, as text and as bars of a width of 100."""
+
+    name: str
+    css: str
+    before: str
+    after: str
+    change: str
+    before_width: float
+    after_width: float
+
+
+class PlanRow(msgspec.Struct, frozen=True):
+    """Show one plan."""
+
+    number: int
+    time: str
+    title: str
+    side: str
+    reason: tuple[str, ...]
+    traded: str
+    cost: str
+    fees: str
+    slippage: str
+    equity: str
+    weights: tuple[Weight, ...]
+    legs: tuple["LegRow", ...]
+
+
+class LegRow(msgspec.Struct, frozen=True):
+    """Show one order of a plan."""
+
+    asset: str
+    side: str
+    quantity: str
+    price: str
+    notional: str
+    cost: str
+    state: str
+    reason: str
+
+
+class TradeRow(msgspec.Struct, frozen=True):
+    """Show one fill; `profit` is empty for a purchase."""
+
+    plan: int | None
+    time: str
+    asset: str
+    side: str
+    price: str
+    quantity: str
+    notional: str
+    fee: str
+    profit: str
+    tone: str
+
+
+class HeatCell(msgspec.Struct, frozen=True):
+    """Show one month; `css` is its colour."""
+
+    text: str
+    css: str
+    hint: str = ""
+
+
+class HeatRow(msgspec.Struct, frozen=True):
+    """Show one year."""
+
+    year: str
+    cells: tuple[HeatCell, ...]
+    total: HeatCell
+
+
+class AssetChart(msgspec.Struct, frozen=True):
+    """Show one asset's weight."""
+
+    name: str
+    css: str
+    svg: str
+
+
+class Provenance(msgspec.Struct, frozen=True):
+    """Say where the candles came from; digests are SHA-256."""
+
+    source: str
+    file_digest: str
+    file_bytes: int | None
+    candles_digest: str
+    version: str
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Hold everything that the template shows."""
+
+    title: str
+    subtitle: str
+    headline: tuple[Fact, ...]
+    facts: tuple[Fact, ...]
+    keys: tuple[Key, ...]
+    worth_svg: str
+    is_log: bool
+    fall_svg: str
+    allocation_svg: str
+    allocation_keys: tuple[Key, ...]
+    asset_charts: tuple[AssetChart, ...]
+    bands: str
+    limit: str
+    plans: tuple[PlanRow, ...]
+    plans_left_out: int
+    marks_left_out: int
+    heat: tuple[HeatRow, ...]
+    trades: tuple[TradeRow, ...]
+    trades_left_out: int
+    notes: tuple[str, ...]
+    data: tuple[Fact, ...]
+    costs: tuple[Fact, ...]
+    sections: tuple[tuple[str, tuple[Fact, ...]], ...]
+    quote: str
+    points: str
+
+
+def page_of(result: BacktestResult, provenance: Provenance, btc: Mapping[int, float]) -> Page:
+    """Return the page of a result that has at least one step."""
+    log, facts, settings = result.log, result.facts, result.facts.settings
+    names = [result.name(token) for token in log.assets]
+    times, lines, weights = times_of(result), curves(result, btc), moments(result)
+    done = changes(result)
+    texts = [f"{number}. {_plan_text(result, plan)}" for number, plan in enumerate(result.rebalances, start=1)]
+    limit = float(settings.rebalancer.position_limit) if settings.rebalancer.position_limit < 1 else None
+    kept = charts.kept_marks(len(result.rebalances))[:PLANS_MAX]
+    has_bands = any(moment.upper is not None for moment in weights)
+    shown = list(enumerate(zip(log.assets, names, strict=True)))[:ASSET_CHARTS_MAX]
+    return Page(
+        title=f"{facts.strategy} on {', '.join(names)}",
+        subtitle=f"{words.when(facts.first_open_ns)} to {words.when(log.times_ns[-1])} UTC, "
+        f"{len(log.times_ns):,} candles of {facts.timeframe}",
+        headline=_headline(result),
+        facts=_facts(result),
+        keys=tuple(_key(line) for line in lines),
+        worth_svg=charts.worth_chart(times, lines, result.rebalances, texts),
+        is_log=charts.is_log([value for line in lines for value in line.values if value is not None]),
+        fall_svg=charts.drawdown_chart(times, lines),
+        allocation_svg=charts.allocation_chart(weights, names),
+        allocation_keys=_allocation_keys(
+            names, weights[-1].weights if weights else (), weights[-1].cash if weights else 0
+        ),
+        asset_charts=tuple(
+            AssetChart(
+                name,
+                charts.series_class(column),
+                charts.asset_chart(weights, column, token, limit if has_bands else None, result.rebalances),
+            )
+            for column, (token, name) in shown
+        ),
+        bands=_bands(settings) if has_bands else "",
+        limit=words.percent(limit, 0) if limit is not None and has_bands else "",
+        plans=tuple(_plan_row(result, index, done[index], names) for index in kept),
+        plans_left_out=len(result.rebalances) - len(kept),
+        marks_left_out=max(0, len(result.rebalances) - charts.MARKS_MAX),
+        heat=_heat(result),
+        trades=_trades(result, set(kept)),
+        trades_left_out=max(0, len(result.fills) - TRADES_MAX),
+        notes=_notes(result),
+        data=_data(result, provenance, names),
+        costs=_costs(settings),
+        sections=_sections(settings),
+        quote=settings.quote_asset,
+        points=_points(times, lines),
+    )
+
+
+def _headline(result: BacktestResult) -> tuple[Fact, ...]:
+    found, quote = result.figures, result.facts.settings.quote_asset
+    against = None if found.buy_and_hold_return is None else found.total_return - found.buy_and_hold_return
+    return (
+        Fact(
+            "Worth at the end",
+            f"{found.final_value:,.0f}",
+            hint=f"{quote}, from {found.initial_capital:,.0f}",
+        ),
+        Fact(
+            "Total return", words.signed(found.total_return), words.tone(found.total_return), f"{found.days:,.0f} days"
+        ),
+        Fact(
+            "Against equal-weight hold",
+            words.DASH if against is None else f"{against * 100:+,.2f} pp",
+            words.tone(against),
+            f"which made {words.signed(found.buy_and_hold_return)}",
+        ),
+        Fact("Sharpe", words.number(found.sharpe), hint=f"Sortino {words.number(found.sortino)}"),
+        Fact("Max drawdown", words.percent(-found.max_drawdown), "down" if found.max_drawdown else "", _fall(result)),
+        Fact(
+            "Costs",
+            f"{found.fees_paid + found.slippage_paid:,.2f}",
+            hint=f"{quote}: fees {found.fees_paid:,.2f}, spread and slippage {found.slippage_paid:,.2f}",
+        ),
+    )
+
+
+def _fall(result: BacktestResult) -> str:
+    found = result.figures
+    if found.drawdown_trough_ns is None:
+        return "never below a peak"
+    end = "not recovered" if found.drawdown_recovered_ns is None else "recovered"
+    return f"{words.when(found.drawdown_peak_ns)[:10]} to {words.when(found.drawdown_trough_ns)[:10]}, {end}"
+
+
+def _facts(result: BacktestResult) -> tuple[Fact, ...]:
+    found, quote = result.figures, result.facts.settings.quote_asset
+    rows = (
+        ("Annualised return", words.signed(found.annualised_return), "compounded over 365 days"),
+        ("Volatility", words.percent(found.volatility), "of daily returns, annualised"),
+        ("Calmar", words.number(found.calmar), "annualised return over max drawdown"),
+        ("Omega", words.number(found.omega), "daily gains over daily losses"),
+        ("Value at risk", words.percent(found.value_at_risk), "the daily return that the worst 5 % stay below"),
+        ("Expected shortfall", words.percent(found.expected_shortfall), "mean of the worst 5 % of the days"),
+        ("Longest fall", f"{found.longest_drawdown_days:,.1f} days", "from a peak to its recovery, or the end"),
+        ("Tracking error", words.percent(found.tracking_error), "against equal-weight hold"),
+        ("Information ratio", words.number(found.information_ratio), "against equal-weight hold"),
+        ("Rebalances", f"{found.rebalance_count:,}", f"{found.trigger_count:,} of them by a threshold"),
+        ("Orders and fills", f"{found.orders:,} and {found.fills:,}", f"{found.refused:,} refused by risk"),
+        ("Turnover", words.number(found.turnover, " ×"), "everything traded over the mean worth"),
+        ("Exposure", words.percent(found.exposure), "mean share of the worth in assets"),
+        ("Win rate of sells", words.percent(found.win_rate), "sold above average cost, after the fee"),
+        ("Profit factor", words.number(found.profit_factor), "of the sells"),
+        ("Expectancy", f"{words.money(found.expectancy_usdt)} {quote}", "mean result of a sell"),
+    )
+    return tuple(Fact(name, value, hint=hint) for name, value, hint in rows)
+
+
+def _key(line: Curve) -> Key:
+    known = [value for value in line.values if value is not None]
+    fall = min([value for value in drawdowns(line.values) if value is not None], default=0.0)
+    return Key(line.name, line.kind, words.signed(known[-1] / known[0] - 1.0), line.note, words.percent(fall))
+
+
+def _allocation_keys(names: Sequence[str], weights: Sequence[float], cash: float) -> tuple[Key, ...]:
+    found = [
+        Key(name, charts.series_class(column), words.percent(weight, 1))
+        for column, (name, weight) in enumerate(zip(names, weights, strict=False))
+    ]
+    return (*found, Key("cash", "cash", words.percent(cash, 1)))
+
+
+def _bands(settings: BacktestSettings) -> str:
+    rules = settings.rebalancer
+    return f"{words.percent(rules.upside_threshold, 0)} above or {words.percent(rules.downside_threshold, 0)} below"
+
+
+def _plan_text(result: BacktestResult, plan: Rebalance) -> str:
+    asset = "" if plan.asset is None else f" {result.name(plan.asset)}"
+    far = "" if plan.deviation is None else f" {words.signed(plan.deviation)}"
+    direction = plan.direction.replace("_", " ")
+    return f"{words.when(plan.at_ns)}: {direction}{asset}{far}, cost {words.money(plan.cost_quote)}"
+
+
+def _plan_row(result: BacktestResult, index: int, change: Change, names: Sequence[str]) -> PlanRow:
+    plan = result.rebalances[index]
+    direction = plan.direction.replace("_", " ")
+    asset = "" if plan.asset is None else f" · {result.name(plan.asset)}"
+    far = "" if plan.deviation is None else f" {words.signed(plan.deviation)}"
+    labels = [*names, "cash"]
+    weights = tuple(
+        Weight(
+            label,
+            charts.series_class(column) if column < len(names) else "cash",
+            words.percent(before, 1),
+            words.percent(after, 1),
+            f"{(after - before) * 100:+.1f}",
+            round(before * 100, 2),
+            round(after * 100, 2),
+        )
+        for column, (label, before, after) in enumerate(zip(labels, change.before, change.after, strict=True))
+    )
+    traded = sum(float(leg.notional) for leg in plan.legs)
+    return PlanRow(
+        number=index + 1,
+        time=words.when(plan.at_ns),
+        title=f"{direction}{asset}{far}",
+        side=SIDES.get(plan.direction, "begun"),
+        reason=tuple(plan.notes),
+        traded=words.money(traded),
+        cost=words.money(plan.cost_quote),
+        fees=words.money(plan.fees_quote),
+        slippage=words.money(plan.cost_quote - plan.fees_quote),
+        equity=words.money(plan.equity_before),
+        weights=weights,
+        legs=tuple(_leg_row(result, leg) for leg in plan.legs),
+    )
+
+
+def _leg_row(result: BacktestResult, leg: Leg) -> LegRow:
+    return LegRow(
+        asset=result.name(leg.asset),
+        side=leg.side,
+        quantity=words.amount(leg.quantity),
+        price=words.DASH if leg.price is None else words.amount(leg.price),
+        notional=words.money(leg.notional),
+        cost=words.money(leg.fee_quote + leg.slippage_quote),
+        state=leg.state,
+        reason=f"{leg.reason} ({leg.detail})" if leg.detail else leg.reason,
+    )
+
+
+def _trades(result: BacktestResult, plans: set[int]) -> tuple[TradeRow, ...]:
+    number_of = {plan.plan_id: index for index, plan in enumerate(result.rebalances)}
+    rows = []
+    for fill in result.fills[:TRADES_MAX]:
+        index = number_of.get(fill.plan_id)
+        rows.append(
+            TradeRow(
+                plan=index + 1 if index is not None and index in plans else None,
+                time=words.when(fill.at_ns),
+                asset=result.name(fill.asset),
+                side=fill.side,
+                price=words.amount(fill.price),
+                quantity=words.amount(fill.quantity),
+                notional=words.money(fill.notional),
+                fee=words.money(fill.fee_quote),
+                profit="" if fill.profit_quote is None else f"{fill.profit_quote:+,.2f}",
+                tone=words.tone(fill.profit_quote),
+            )
+        )
+    return tuple(rows)
+
+
+def _heat(result: BacktestResult) -> tuple[HeatRow, ...]:
+    found = months(result)
+    rows = []
+    for year in sorted({month.year for month in found}):
+        of_year = {month.month: month for month in found if month.year == year}
+        cells = []
+        growth = 1.0
+        for number, name in enumerate(MONTHS, start=1):
+            month = of_year.get(number)
+            if month is None:
+                cells.append(HeatCell("", "none"))
+                continue
+            growth *= 1.0 + month.value
+            star = "*" if month.is_partial else ""
+            cells.append(HeatCell(f"{month.value * 100:+.1f}{star}", heat_class(month.value), f"{name} {year}"))
+        total = HeatCell(f"{(growth - 1) * 100:+.1f}", heat_class(growth - 1))
+        rows.append(HeatRow(str(year), tuple(cells), total))
+    return tuple(rows)
+
+
+def heat_class(value: float) -> str:
+    """Return the colour class of a return: `gain` or `loss` 1 to 5."""
+    if value == 0:
+        return "none"
+    return f"{'gain' if value > 0 else 'loss'}{sum(abs(value) > step for step in HEAT_STEPS)}"
+
+
+def _notes(result: BacktestResult) -> tuple[str, ...]:
+    notes = []
+    if result.log.refusals:
+        first = result.log.refusals[0]
+        notes.append(
+            f"Risk refused {len(result.log.refusals)} orders, the first at {words.when(first.refused_at_ns)}: "
+            f"{result.name(first.instrument)}: {first.detail}."
+        )
+    if result.missing_bars:
+        missing = ", ".join(f"{name} {count}" for name, count in result.missing_bars.items())
+        notes.append(
+            f"Steps without a candle: {missing}. The last price stays in force, and no plan is made meanwhile."
+        )
+    if result.log.unsent:
+        notes.append(f"{len(result.log.unsent)} orders decided on the last candle had no next open to fill at.")
+    if not result.rebalances:
+        notes.append("Nothing was traded.")
+    return tuple(notes)
+
+
+def _data(result: BacktestResult, provenance: Provenance, names: Sequence[str]) -> tuple[Fact, ...]:
+    facts, log = result.facts, result.log
+    size = "" if provenance.file_bytes is None else f"{provenance.file_bytes:,} bytes"
+    return (
+        Fact("Source", provenance.source, hint=size),
+        Fact("SHA-256 of the source", provenance.file_digest or words.DASH),
+        Fact("SHA-256 of the closes used", provenance.candles_digest),
+        Fact("Range", f"{words.when(facts.first_open_ns)} to {words.when(log.times_ns[-1])} UTC"),
+        Fact("Interval, steps", f"{facts.timeframe}, {len(log.times_ns):,}"),
+        Fact("Assets", ", ".join(names)),
+        Fact("SHA-256 of the fills", result.fills_digest),
+        Fact("SHA-256 of the decisions", result.decisions_digest),
+        Fact("Version", provenance.version),
+    )
+
+
+def _costs(settings: BacktestSettings) -> tuple[Fact, ...]:
+    execution = settings.execution
+    timing = "the close of the deciding candle" if settings.fills.value == "close" else "the next candle's open"
+    return (
+        Fact("Fills at", timing),
+        Fact("Half spread", f"{execution.half_spread_bps} bps"),
+        Fact("Slippage", f"{execution.slippage_bps} bps"),
+        Fact("Fee", f"{execution.taker_fee_rate * 100:f} % taker, {execution.maker_fee_rate * 100:f} % maker"),
+        Fact("Share of a candle's volume", f"at most {words.percent(execution.volume_share_max, 0)}"),
+        Fact("Starting money", f"{words.money(settings.capital)} {settings.quote_asset}"),
+    )
+
+
+def _sections(settings: BacktestSettings) -> tuple[tuple[str, tuple[Fact, ...]], ...]:
+    found = []
+    for name in ("rebalancer", "execution", "risk"):
+        section: msgspec.Struct = getattr(settings, name)
+        rows = tuple(Fact(key, _setting(getattr(section, key))) for key in section.__struct_fields__)
+        found.append((name, rows))
+    return tuple(found)
+
+
+def _setting(value: object) -> str:
+    if isinstance(value, tuple | list | set | frozenset):
+        return ", ".join(_setting(one) for one in value) or words.DASH
+    if value is None:
+        return words.DASH
+    if isinstance(value, msgspec.Struct):
+        return json.dumps(msgspec.to_builtins(value))
+    return str(value)
+
+
+def _points(times: Sequence[int], lines: Sequence[Curve]) -> str:
+    """Return what the pointer reads off the charts, as JSON that is safe within a script element."""
+    frame = Frame(times[0], times[-1], 0.0, 1.0)
+    own: list[float] = [value or 0.0 for value in lines[0].values]
+    falls: list[Value] = drawdowns(lines[0].values)
+    kept = thin(own)
+    shown = {
+        "names": [line.name for line in lines],
+        "x": [round(frame.x(times[index]), 1) for index in kept],
+        "time": [words.when(times[index]) for index in kept],
+        "values": [
+            [None if line.values[index] is None else round(line.values[index] or 0.0, 2) for index in kept]
+            for line in lines
+        ],
+        "fall": [None if falls[index] is None else round(falls[index] or 0.0, 4) for index in kept],
+    }
+    text = json.dumps(shown, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
