@@ -14,7 +14,7 @@ from shared.domain.ledger import Ledger
 from shared.domain.money import ROUNDING, ZERO, add, multiply, subtract
 from shared.errors import IntegrityError
 from shared.exchange.paper_book import INITIAL_DEPOSIT
-from shared.messages import OrderRefused, Side
+from shared.messages import OrderIntent, OrderRefused, Side
 
 DAY_NS = 86_400_000_000_000
 REFUSED = "refused"
@@ -123,12 +123,13 @@ def rebalances(log: RunLog, fills: Sequence[FillRow]) -> list[Rebalance]:
     for refusal in log.refusals:
         refusals.setdefault(refusal.correlation_id, []).append(refusal)
     rows = dict(zip(log.times_ns, log.closes, strict=True))
+    intents = {intent.intent_id: intent for intent in log.intents} if log.refusals else {}
     found = []
     for plan in log.plans:
         plan_id = plan.opened.plan_id
         closes = dict(zip(log.assets, rows.get(plan.at_ns, ()), strict=False))
         legs = [_leg(order, by_intent.get(order.intent.intent_id, []), closes) for order in orders.get(plan_id, [])]
-        legs += [_refused_leg(refusal, log) for refusal in refusals.get(plan_id, [])]
+        legs += [_refused_leg(refusal, intents[refusal.intent_id]) for refusal in refusals.get(plan_id, [])]
         found.append(_rebalance(plan, tuple(legs)))
     return found
 
@@ -197,8 +198,7 @@ def _leg(order: Order, fills: Sequence[FillRow], closes: dict[str, float | None]
     )
 
 
-def _refused_leg(refusal: OrderRefused, log: RunLog) -> Leg:
-    intent = next(intent for intent in log.intents if intent.intent_id == refusal.intent_id)
+def _refused_leg(refusal: OrderRefused, intent: OrderIntent) -> Leg:
     return Leg(
         intent_id=intent.intent_id,
         asset=intent.instrument,
