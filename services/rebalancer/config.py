@@ -5,8 +5,19 @@ Never: an unknown key, a negative number, NaN or a percentage written as 50 inst
 """
 
 from decimal import Decimal, InvalidOperation
+from enum import StrEnum
 
 import msgspec
+
+from services.rebalancer.modes import (
+    OnTransfer,
+    RebalanceTo,
+    TargetMode,
+    TriggerMode,
+    pick,
+    read_markets,
+    read_weights,
+)
 
 _UNSIZED = Decimal("Infinity")
 
@@ -23,7 +34,23 @@ _BOUNDS: dict[str, tuple[Decimal, Decimal, bool, bool]] = {
     "outperformer_sell_limit": (Decimal(0), Decimal(1), True, True),
     "fee_rate": (Decimal(0), Decimal("0.1"), True, False),
     "price_collar": (Decimal(0), Decimal(1), False, False),
+    "band_points": (Decimal(0), Decimal(1), True, True),
+    "band_relative": (Decimal(0), Decimal(10), True, True),
+    "calendar_hours": (Decimal(0), _UNSIZED, False, False),
+    "trend_efficiency": (Decimal(0), Decimal(1), False, True),
 }
+
+# Estimators keep this many bars in the stored state, so the number is bounded.
+BARS_MAX = 500
+_WEIGHTS_SUM_TOLERANCE = Decimal("0.000001")
+_WORDS: dict[str, type[StrEnum]] = {
+    "target_mode": TargetMode,
+    "trigger": TriggerMode,
+    "rebalance_to": RebalanceTo,
+    "on_transfer": OnTransfer,
+}
+_GIVEN = frozenset({TargetMode.FIXED, TargetMode.MARKET_CAP})
+_ESTIMATED = frozenset({TargetMode.INVERSE_VOLATILITY, TargetMode.EXPECTED_RETURN, TargetMode.MINIMUM_VARIANCE})
 
 _MAGNITUDE_MAX = 18
 _DIGITS_MAX = 40
@@ -34,6 +61,12 @@ class RebalanceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
     `assets` is the basket, in the order that breaks ties. `fee_rate` is the estimate that sizes plans; fills tell the
     truth. `price_collar` bounds how far from the deciding close an order may trade. Raises ValueError naming the key.
+
+    With a `trigger` other than cascade the basket is kept at target weights, which sum to 1 less the reserve (the
+    larger of `usdt_reserve` and `usdt_buffer`); `target_mode` says whose. `band_points` (0.05 is 5 percentage points),
+    `band_relative` (a share of the target) and `calendar_hours` say when, `rebalance_to` how far. `target_weights` are
+    the fixed weights, or the market caps; `expected_returns` replace the mean of past returns. `locked_assets` count
+    but are never traded; `excluded_assets` do not even count. Markets may be named by their base asset.
     """
 
     assets: tuple[str, ...] = ()
@@ -52,6 +85,22 @@ class RebalanceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     bar_age_max_s: int = 300
     strategy: str = "cascade"
     enabled: bool = True
+    target_mode: TargetMode = TargetMode.EQUAL
+    trigger: TriggerMode = TriggerMode.CASCADE
+    target_weights: dict[str, Decimal] | str = {}
+    weights_file: str = ""
+    expected_returns: dict[str, Decimal] | str = {}
+    band_points: Decimal = Decimal("0.05")
+    band_relative: Decimal = Decimal("0.25")
+    calendar_hours: Decimal = Decimal(168)
+    rebalance_to: RebalanceTo = RebalanceTo.TARGET
+    lookback_bars: int = 60
+    trend_filter: bool = False
+    trend_bars: int = 24
+    trend_efficiency: Decimal = Decimal("0.5")
+    excluded_assets: tuple[str, ...] | str = ()
+    locked_assets: tuple[str, ...] | str = ()
+    on_transfer: OnTransfer = OnTransfer.HOLD
 
     def __post_init__(self) -> None:
         for key in _BOUNDS:
@@ -61,11 +110,80 @@ class RebalanceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
             seconds = getattr(self, key)
             if not 1 <= seconds <= 86_400:
                 raise ValueError(f"{key} must be from 1 to 86400 seconds, got {seconds}: 120 is usual")
+        for key in ("lookback_bars", "trend_bars"):
+            bars = getattr(self, key)
+            if not 2 <= bars <= BARS_MAX:
+                raise ValueError(f"{key} must be from 2 to {BARS_MAX} bars, got {bars}: 60 is usual")
         msgspec.structs.force_setattr(self, "assets", tuple(self.assets))
         _check_assets(self.assets)
+        for key, words in _WORDS.items():
+            msgspec.structs.force_setattr(self, key, _as_word(key, getattr(self, key), words))
+        for key in ("target_weights", "expected_returns"):
+            msgspec.structs.force_setattr(self, key, read_weights(key, getattr(self, key)))
+        for key in ("excluded_assets", "locked_assets"):
+            msgspec.structs.force_setattr(self, key, read_markets(key, getattr(self, key)))
+        _check_modes(self)
         _check_equal_share(self)
         if not self.strategy or not all(c.isascii() and (c.isalnum() or c in "-_") for c in self.strategy):
             raise ValueError(f"strategy must be letters, digits, '-' or '_', got {self.strategy!r}: name it cascade")
+
+    @property
+    def reserve(self) -> Decimal:
+        """Return the share of the portfolio that target weights leave in USDT."""
+        return max(self.usdt_reserve, self.usdt_buffer)
+
+    @property
+    def traded(self) -> tuple[str, ...]:
+        """Return the basket less what is excluded."""
+        return tuple(asset for asset in self.assets if not is_named(self.excluded_assets, asset))
+
+    @property
+    def is_cascade(self) -> bool:
+        """Tell whether the cascade's own rules start plans."""
+        return self.trigger is TriggerMode.CASCADE
+
+    @property
+    def lookback(self) -> int:
+        """Return how many past bars are kept; 0 when nothing looks back."""
+        return max(self.trend_bars + 1 if self.trend_filter else 0, self._estimator_bars)
+
+    @property
+    def warmup_bars(self) -> int:
+        """Return how many bars must have been seen before the first plan, beside the deciding one.
+
+        The trend filter needs bars too, but stops nothing before it has seen them.
+        """
+        return max(self._estimator_bars - 1, 0)
+
+    @property
+    def wants_volumes(self) -> bool:
+        """Tell whether the bars' volumes decide the weights."""
+        return self.target_mode is TargetMode.VOLUME and not self.target_weights
+
+    @property
+    def _estimator_bars(self) -> int:
+        if self.wants_volumes:
+            return self.lookback_bars
+        is_told = self.target_mode is TargetMode.EXPECTED_RETURN and self.expected_returns
+        # A return needs two closes.
+        return self.lookback_bars + 1 if self.target_mode in _ESTIMATED and not is_told else 0
+
+    def given(self, key: str, market: str) -> Decimal | None:
+        """Return what `target_weights` or `expected_returns` say of a market; None when they say nothing."""
+        weights = getattr(self, key)
+        return pick(weights, market) if isinstance(weights, dict) else None
+
+
+def is_named(markets: tuple[str, ...] | str, market: str) -> bool:
+    """Tell whether a market is in the list by its name or by its base asset."""
+    return market in markets or market.rpartition("-")[0] in markets
+
+
+def _as_word(key: str, value: object, words: type[StrEnum]) -> StrEnum:
+    try:
+        return words(str(value))
+    except ValueError:
+        raise ValueError(f"{key} is {value!r}: choose one of {', '.join(words)}") from None
 
 
 def _as_decimal(key: str, value: object) -> Decimal:
@@ -107,13 +225,56 @@ def _check_assets(assets: tuple[str, ...]) -> None:
         seen.add(asset)
 
 
+def _check_modes(config: RebalanceConfig) -> None:
+    mode = config.target_mode
+    if config.is_cascade and mode is not TargetMode.EQUAL:
+        raise ValueError(
+            f"target_mode {mode} needs another trigger: the cascade's rules are defined on equal weights; "
+            "set trigger to absolute_band, relative_band, calendar or hybrid"
+        )
+    if config.is_cascade and config.locked_assets:
+        raise ValueError("locked_assets need another trigger than cascade: list them under excluded_assets instead")
+    if mode in _GIVEN and not config.target_weights and not config.weights_file:
+        raise ValueError(f"target_weights must be given for target_mode {mode}: write for example BTC-USDT:0.5,...")
+    for key in ("target_weights", "expected_returns"):
+        _check_given(config, key)
+    if mode is TargetMode.FIXED and isinstance(config.target_weights, dict) and config.target_weights:
+        total = sum(config.target_weights.values(), Decimal(0))
+        if abs(total - (1 - config.reserve)) > _WEIGHTS_SUM_TOLERANCE:
+            raise ValueError(
+                f"target_weights sum to {total}, not to 1 less the reserve of {config.reserve}: make them sum to "
+                f"{1 - config.reserve}, or change usdt_reserve"
+            )
+        for market, weight in config.target_weights.items():
+            if weight > config.position_limit:
+                raise ValueError(f"target_weights: {market} is over position_limit {config.position_limit}: lower it")
+    for key in ("excluded_assets", "locked_assets"):
+        for market in getattr(config, key):
+            if config.assets and not any(is_named((market,), asset) for asset in config.assets):
+                raise ValueError(f"{key} names {market}, which is not in assets: correct the name")
+    if config.assets and len(config.traded) < 2 and config.excluded_assets:
+        raise ValueError("excluded_assets leave fewer than two markets: exclude less")
+
+
+def _check_given(config: RebalanceConfig, key: str) -> None:
+    given = getattr(config, key)
+    if not given or not config.assets:
+        return
+    for asset in config.traded:
+        if pick(given, asset) is None:
+            raise ValueError(f"{key} leaves out {asset}: give it a number, 0 for none")
+    for market in given:
+        if not any(is_named((market,), asset) for asset in config.assets):
+            raise ValueError(f"{key} names {market}, which is not in assets: correct the name")
+
+
 def _check_equal_share(config: RebalanceConfig) -> None:
     if not config.assets or config.position_limit == 1:
         return
-    share = (1 - max(config.usdt_reserve, config.usdt_buffer)) / len(config.assets)
+    share = (1 - config.reserve) / len(config.traded)
     if share > config.position_limit:
         raise ValueError(
-            f"position_limit {config.position_limit} is less than the equal share {share:.4f} of {len(config.assets)} "
+            f"position_limit {config.position_limit} is less than the equal share {share:.4f} of {len(config.traded)} "
             "assets after usdt_reserve: add assets, raise position_limit or raise usdt_reserve"
         )
 

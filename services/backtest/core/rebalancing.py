@@ -18,6 +18,7 @@ from services.backtest.core.strategy import (
     StrategyEvent,
     StrategyParams,
 )
+from services.market_data.core.feed import Candle
 from services.rebalancer import core
 from services.rebalancer.config import RebalanceConfig
 from services.rebalancer.core.record import SERVICE
@@ -30,8 +31,6 @@ class Rebalancing:
     With `full_journal` every decision record holds the inputs and the outcome as JSON, as the service publishes them;
     without, both are `{}`: nothing else differs, and a run takes half the time.
     """
-
-    warmup_bars = 0
 
     def __init__(self, config: RebalanceConfig, *, full_journal: bool = False) -> None:
         self.config = config
@@ -47,6 +46,11 @@ class Rebalancing:
     def assets(self) -> tuple[str, ...]:
         """Return the basket."""
         return self.config.assets
+
+    @property
+    def warmup_bars(self) -> int:
+        """Return how many steps the target weights' estimator must have seen."""
+        return self.config.warmup_bars
 
     def first_state(self) -> core.RebalancerState:
         """Return the state of a strategy that has never decided anything."""
@@ -84,13 +88,24 @@ class Rebalancing:
                 closes = {asset: Decimal(repr(bars[asset].close)) for asset in self.assets if asset in bars}
                 quantities = {asset: account.quantities.get(asset, Decimal(0)) for asset in self.assets}
                 holdings = core.Holdings(account.ledger_sequence, quantities, account.quote_free)
-                return core.BarsArrived(event.close_time_ns, closes, holdings)
+                volumes = _volumes(bars, self.assets) if self.config.wants_volumes else {}
+                return core.BarsArrived(event.close_time_ns, closes, holdings, volumes)
             case OrderMoved():
                 return core.OrderChanged(event.event)
             case IntentRefused():
                 return core.IntentRefused(event.refusal)
             case AccountMoved():
                 return core.AccountSeen(event.ledger_sequence)
+
+
+def _volumes(bars: dict[str, Candle], assets: tuple[str, ...]) -> dict[str, Decimal]:
+    # Where the data tell no quote volume, the base volume at the close stands for it, as in the service.
+    found: dict[str, Decimal] = {}
+    for asset in assets:
+        if (bar := bars.get(asset)) is not None:
+            volume = bar.quote_volume if bar.quote_volume is not None else bar.volume * bar.close
+            found[asset] = Decimal(repr(volume))
+    return found
 
 
 def _short_record(outcome: core.Outcome, params: core.Params) -> DecisionRecord | None:

@@ -14,12 +14,16 @@ from services.rebalancer.core.events import (
     MachineEvent,
     OrderChanged,
     Params,
+    PauseRequested,
+    RebalanceRequested,
     Resumed,
 )
 from services.rebalancer.core.machine import decide
 from services.rebalancer.core.model import Direction, Leg, Plan, Portfolio, Skip, Trigger
+from services.rebalancer.core.past import Past
 from services.rebalancer.core.planning import buys_for, plan_for
 from services.rebalancer.core.record import Inputs, Outcome, record_of, replay_record
+from services.rebalancer.core.report import Report
 from services.rebalancer.core.state import RebalancerState, RunningPlan, Stage, decode_state, encode_state
 
 __all__ = [
@@ -35,9 +39,13 @@ __all__ = [
     "OrderChanged",
     "Outcome",
     "Params",
+    "Past",
+    "PauseRequested",
     "Plan",
     "Portfolio",
+    "RebalanceRequested",
     "RebalancerState",
+    "Report",
     "Resumed",
     "RunningPlan",
     "Skip",

@@ -8,7 +8,7 @@ When the purchase would be skipped, nothing is sold for it.
 
 from decimal import Decimal
 
-from services.rebalancer.core.legs import Frame, buy_leg, sell_leg
+from services.rebalancer.core.legs import Frame, buy_leg, sell_leg, trend_skip
 from services.rebalancer.core.model import CENT, MONEY, Leg, Skip, Trigger, money, percent, share
 
 
@@ -89,4 +89,4 @@ def _sell_part(frame: Frame, trigger: Trigger, asset: str, wanted: Decimal, miss
         f"sell {money(amount)} of {asset}{capped}: it is {money(excess)} above the mean, "
         f"{trigger.asset} lacks {money(missing)} beyond USDT above the buffer"
     )
-    return sell_leg(frame, asset, quantity, reason)
+    return trend_skip(frame, asset) or sell_leg(frame, asset, quantity, reason)

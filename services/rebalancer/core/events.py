@@ -5,26 +5,33 @@ from decimal import Decimal
 import msgspec
 
 from services.rebalancer.config import RebalanceConfig
+from services.rebalancer.core.report import Report
 from shared.messages import Instrument, OrderEvent, OrderIntent, OrderRefused
 
 
 class Holdings(msgspec.Struct, frozen=True):
     """State what the account holds, by market: quantities in base units; `usdt` is what is free to spend.
 
-    A market that the account does not list is held at zero: the snapshot is the whole account.
+    A market that the account does not list is held at zero: the snapshot is the whole account. `usdt_locked` rests in
+    open orders; it only tells transfers from orders.
     """
 
     ledger_sequence: int
     quantities: dict[str, Decimal]
     usdt: Decimal
+    usdt_locked: Decimal = Decimal(0)
 
 
 class BarsArrived(msgspec.Struct, frozen=True, tag=True):
-    """Say that all bars of a close time are there. `closes` leaves out what has no bar; `holdings` are the newest."""
+    """Say that all bars of a close time are there. `closes` leaves out what has no bar; `holdings` are the newest.
+
+    `volumes` are the bars' volumes in quote units, told only to a strategy that weighs by them.
+    """
 
     close_time_ns: int
     closes: dict[str, Decimal]
     holdings: Holdings
+    volumes: dict[str, Decimal] = {}
 
 
 class OrderChanged(msgspec.Struct, frozen=True, tag=True):
@@ -49,7 +56,24 @@ class Resumed(msgspec.Struct, frozen=True, tag=True):
     """Say that the process has just started: whatever is unfinished is to be sent again."""
 
 
-MachineEvent = BarsArrived | OrderChanged | IntentRefused | AccountSeen | Resumed
+class RebalanceRequested(msgspec.Struct, frozen=True, tag=True):
+    """Carry a person's wish to rebalance to target at the next closed bars; asked once for each correlation id."""
+
+    correlation_id: str
+    user: str
+    reason: str
+
+
+class PauseRequested(msgspec.Struct, frozen=True, tag=True):
+    """Carry a person's wish to start no new plan (`paused`), or to go on."""
+
+    correlation_id: str
+    user: str
+    reason: str
+    paused: bool
+
+
+MachineEvent = BarsArrived | OrderChanged | IntentRefused | AccountSeen | Resumed | RebalanceRequested | PauseRequested
 
 
 class Params(msgspec.Struct, frozen=True):
@@ -63,7 +87,8 @@ class Params(msgspec.Struct, frozen=True):
 class Decision(msgspec.Struct, frozen=True):
     """Answer an event: intents to publish, why, and under which id the journal keeps it (None: nothing to journal).
 
-    `action` is `none`, `wait`, `allocate`, `upside`, `downside` or `position_limit`; `plan_id` correlates.
+    `action` is `none`, `wait`, `allocate`, `upside`, `downside`, `position_limit` or `rebalance`; `plan_id` correlates.
+    `refusal` says why a request is not granted ("": it is). `report` comes when the orders of a plan are over.
     """
 
     intents: tuple[OrderIntent, ...] = ()
@@ -71,3 +96,5 @@ class Decision(msgspec.Struct, frozen=True):
     action: str = "none"
     plan_id: str = ""
     decision_id: str | None = None
+    refusal: str = ""
+    report: Report | None = None

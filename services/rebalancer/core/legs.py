@@ -78,6 +78,18 @@ def buy_leg(frame: Frame, asset: str, amount: Decimal, room: Decimal | None, rea
     return _large_enough(frame, Leg(asset, Side.BUY, quantity, MONEY.plus(amount), reason), cut)
 
 
+def trend_skip(frame: Frame, asset: str) -> Skip | None:
+    """Return why a winner in a strong trend is not sold; None when the filter does not speak of it."""
+    if asset not in frame.portfolio.trending:
+        return None
+    config = frame.config
+    return Skip(
+        asset,
+        f"sell of {asset} skipped: it is in a strong upward trend (efficiency of {config.trend_bars} bars at least "
+        f"{config.trend_efficiency}), and trend_filter lets winners run",
+    )
+
+
 def part(legs: list[Leg | Skip]) -> tuple[tuple[Leg, ...], tuple[Skip, ...]]:
     """Separate legs from what was left out."""
     return (

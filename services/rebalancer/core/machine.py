@@ -9,7 +9,7 @@ from decimal import Decimal, localcontext
 
 from msgspec.structs import replace
 
-from services.rebalancer.core import intents
+from services.rebalancer.core import control, intents, past, retarget
 from services.rebalancer.core.events import (
     AccountSeen,
     BarsArrived,
@@ -18,18 +18,23 @@ from services.rebalancer.core.events import (
     MachineEvent,
     OrderChanged,
     Params,
+    PauseRequested,
+    RebalanceRequested,
     Resumed,
 )
 from services.rebalancer.core.model import EXACT, MONEY, Direction, Leg, Plan, Portfolio, money
 from services.rebalancer.core.planning import buys_for, plan_for
+from services.rebalancer.core.report import report_on, sentences
 from services.rebalancer.core.state import (
     ALLOCATION_KEY,
+    REBALANCE_KEY,
     Execution,
     RebalancerState,
     RunningPlan,
     Stage,
     allocation_trigger,
 )
+from services.rebalancer.modes import OnTransfer
 from shared.messages import OrderIntent, OrderState, Side
 
 NANOSECONDS_PER_SECOND = 1_000_000_000
@@ -56,6 +61,10 @@ def decide(state: RebalancerState, event: MachineEvent, params: Params, now_ns: 
                 return _advance(replace(state, ledger_sequence_seen=seen), params, now_ns, ())
             case Resumed():
                 return _on_resume(state)
+            case RebalanceRequested():
+                return control.on_request(state, event, params)
+            case PauseRequested():
+                return control.on_pause(state, event, params)
 
 
 def _on_bars(state: RebalancerState, event: BarsArrived, params: Params, now_ns: int) -> Answer:
@@ -63,39 +72,75 @@ def _on_bars(state: RebalancerState, event: BarsArrived, params: Params, now_ns:
         return state, Decision(notes=(f"bars of {event.close_time_ns} were handled before",))
     seen = max(state.ledger_sequence_seen, event.holdings.ledger_sequence)
     state = replace(
-        state, last_close_ns=event.close_time_ns, closes=state.closes | event.closes, ledger_sequence_seen=seen
+        state,
+        last_close_ns=event.close_time_ns,
+        closes=state.closes | event.closes,
+        ledger_sequence_seen=seen,
+        past=past.extended(state.past, event.closes, event.volumes, params.config),
     )
     journal = f"{params.config.strategy}-{params.venue}-{event.close_time_ns}"
     if state.plan is not None:
         waiting = Decision(notes=(_waiting(state.plan),), action="wait", plan_id=state.plan.plan_id)
         return state, replace(waiting, decision_id=journal)
-    obstacle = _obstacle(event, params, now_ns)
+    wish = state.request
+    state, transfer = control.after_holdings(state, event, params)
+    obstacle = _obstacle(state, event, params, now_ns)
+    if transfer.notes and params.config.on_transfer is not OnTransfer.IGNORE:
+        obstacle = transfer.notes + obstacle
     if obstacle:
-        state = replace(state, finished_ns=event.close_time_ns)
+        state = replace(state if wish is None else control.after_waiting(state), finished_ns=event.close_time_ns)
         return state, Decision(notes=obstacle, decision_id=journal)
-    state, decision = _look_for_plan(state, event, params, now_ns)
-    return state, replace(decision, decision_id=journal)
+    if wish is None and params.config.is_cascade:
+        state, decision = _look_for_plan(state, event, params, now_ns)
+    else:
+        state, decision = _go_to_target(state, event, params, now_ns)
+    return state, replace(decision, notes=transfer.notes + decision.notes, decision_id=journal)
 
 
-def _obstacle(event: BarsArrived, params: Params, now_ns: int) -> tuple[str, ...]:
+def _obstacle(state: RebalancerState, event: BarsArrived, params: Params, now_ns: int) -> tuple[str, ...]:
     config = params.config
     if not config.enabled:
         return ("the strategy is switched off: set enabled to true",)
+    if state.paused is not None:
+        return (f"paused by {state.paused.user}: {state.paused.reason}",)
     age_s = (now_ns - event.close_time_ns) // NANOSECONDS_PER_SECOND
     if age_s > config.bar_age_max_s:
         return (f"the bars are {age_s} s old, more than bar_age_max_s {config.bar_age_max_s}: no decision on them",)
     return tuple(
         f"instrument {asset} is not defined: no plan until the feed announces its grid"
-        for asset in config.assets
+        for asset in config.traded
         if asset not in params.instruments
     )
+
+
+def _go_to_target(state: RebalancerState, event: BarsArrived, params: Params, now_ns: int) -> Answer:
+    """Open a plan to the target weights, when bands or dates say so or a person asked for it."""
+    config, wish = params.config, state.request
+    portfolio, obstacle = retarget.aimed(_portfolio(state, event, params), config, state.past)
+    if obstacle:
+        state = replace(control.after_waiting(state), finished_ns=event.close_time_ns)
+        return state, Decision(notes=(obstacle,))
+    forced = "" if wish is None else f"asked by {wish.user}: {wish.reason}"
+    plan = retarget.plan_to_target(portfolio, config, params.instruments, forced=forced)
+    if plan.legs:
+        state = replace(state, request=None)
+        portfolio = replace(portfolio, targets=plan.goals)
+        return _open(state, plan, portfolio, plan.notes, params, now_ns=now_ns)
+    notes = plan.notes
+    if plan.checked:
+        # Nothing worth an order: looked at all the same, so a date is used up and the rest cools down.
+        state = replace(state, request=None, fired_at_ns=state.fired_at_ns | {REBALANCE_KEY: event.close_time_ns})
+        notes += () if plan.trigger is None else ("no leg is left: nothing to trade",)
+    else:
+        state = control.after_waiting(state)
+    return replace(state, finished_ns=event.close_time_ns), Decision(notes=notes)
 
 
 def _look_for_plan(state: RebalancerState, event: BarsArrived, params: Params, now_ns: int) -> Answer:
     """Open the first plan that has a leg; an asset whose legs are all too small has had its turn and cools down."""
     notes: tuple[str, ...] = ()
     fired: dict[str, int] = {}
-    for _ in range(len(params.config.assets) + 1):
+    for _ in range(len(params.config.traded) + 1):
         portfolio = _portfolio(replace(state, fired_at_ns=state.fired_at_ns | fired), event, params)
         plan = plan_for(portfolio, params.config, params.instruments)
         notes += tuple(note for note in plan.notes if note not in notes)
@@ -122,14 +167,14 @@ def _open(
     stage, legs = (Stage.SELLING, plan.sells) if plan.sells else (Stage.BUYING, plan.buys)
     orders = intents.intents_for(legs, plan_id, stage, params, state.closes, at_ns=at_ns, now_ns=now_ns)
     running = RunningPlan(plan_id, trigger, at_ns, portfolio, stage, tuple(Execution(order) for order in orders))
-    key = trigger.asset or ALLOCATION_KEY
+    key = REBALANCE_KEY if trigger.direction is Direction.REBALANCE else trigger.asset or ALLOCATION_KEY
     state = replace(state, plan=running, fired_at_ns=state.fired_at_ns | {key: at_ns})
     return state, Decision(orders, notes, trigger.direction.value, plan_id)
 
 
 def _on_order(state: RebalancerState, event: OrderChanged, params: Params, now_ns: int) -> Answer:
     needed = max(state.ledger_sequence_needed, event.event.ledger_sequence)
-    state = replace(state, ledger_sequence_needed=needed)
+    state = control.after_fill(replace(state, ledger_sequence_needed=needed), event.event, params)
     plan, order = state.plan, event.event
     if plan is None or all(order.intent_id != each.intent.intent_id for each in plan.executions):
         return state, Decision(notes=(f"{order.intent_id} belongs to no plan under way",))
@@ -171,7 +216,7 @@ def _advance(state: RebalancerState, params: Params, now_ns: int, notes: tuple[s
     plan = state.plan
     if plan is None:
         return state, Decision(notes=notes)
-    journal = None
+    journal, report = None, None
     if plan.stage is Stage.SELLING and not plan.open_executions:
         plan, sent, bought_notes = _start_buying(plan, state, params, now_ns)
         notes += bought_notes
@@ -179,11 +224,12 @@ def _advance(state: RebalancerState, params: Params, now_ns: int, notes: tuple[s
     if plan.stage is Stage.BUYING and not plan.open_executions:
         plan = replace(plan, stage=Stage.SETTLING)
         journal = f"{plan.plan_id}-over"
-        notes += (_spent(plan),)
+        report = report_on(plan, state.closes, state.hold)
+        notes += (_spent(plan), *sentences(report))
     state = replace(state, plan=plan)
     if plan.stage is Stage.SETTLING and state.ledger_sequence_seen >= plan.ledger_sequence:
         state = replace(state, plan=None, finished_ns=state.last_close_ns)
-    return state, Decision(sent, notes, plan.trigger.direction.value, plan.plan_id, journal)
+    return state, Decision(sent, notes, plan.trigger.direction.value, plan.plan_id, journal, report=report)
 
 
 def _start_buying(
@@ -210,13 +256,16 @@ def _real_buys(plan: RunningPlan, params: Params) -> tuple[tuple[Leg, ...], tupl
 
 
 def _portfolio(state: RebalancerState, event: BarsArrived, params: Params) -> Portfolio:
-    assets, now_ns = params.config.assets, event.close_time_ns
+    assets, now_ns = params.config.traded, event.close_time_ns
+    rebalanced_ns = state.fired_at_ns.get(REBALANCE_KEY)
     return Portfolio(
         assets=assets,
         prices={asset: event.closes[asset] for asset in assets if asset in event.closes},
         quantities={asset: event.holdings.quantities.get(asset, Decimal(0)) for asset in assets},
         usdt=event.holdings.usdt,
         elapsed_ns={asset: Decimal(now_ns - at_ns) for asset, at_ns in state.fired_at_ns.items() if asset in assets},
+        trending=past.trending(state.past, params.config),
+        rebalanced_ago_ns=None if rebalanced_ns is None else Decimal(now_ns - rebalanced_ns),
     )
 
 
@@ -236,7 +285,7 @@ def _waiting(plan: RunningPlan) -> str:
 
 def _name(plan: RunningPlan) -> str:
     direction = plan.trigger.direction
-    return direction.value if direction is Direction.ALLOCATE else f"{direction} {plan.trigger.asset}"
+    return f"{direction} {plan.trigger.asset}".strip()
 
 
 def _sold(sale: Execution) -> str:

@@ -29,13 +29,16 @@ class Direction(StrEnum):
     DOWNSIDE = "downside"
     POSITION_LIMIT = "position_limit"
     ALLOCATE = "allocate"
+    REBALANCE = "rebalance"
 
 
 class Portfolio(msgspec.Struct, frozen=True):
     """State what is held, in basket order: prices in USDT, quantities in base units.
 
     `elapsed_ns` is the time since an asset last fired; an absent asset never fired. A price that is absent or is no
-    positive number makes every plan impossible.
+    positive number makes every plan impossible. `targets` are shares of the whole portfolio by asset, as far as they
+    are known; in a plan to target they are where it goes. `trending` assets run up strongly. `rebalanced_ago_ns` is
+    the time since the last rebalance to target (None: never).
     """
 
     assets: tuple[str, ...]
@@ -43,6 +46,9 @@ class Portfolio(msgspec.Struct, frozen=True):
     quantities: dict[str, Decimal]
     usdt: Decimal
     elapsed_ns: dict[str, Decimal] = {}
+    targets: dict[str, Decimal] = {}
+    trending: tuple[str, ...] = ()
+    rebalanced_ago_ns: Decimal | None = None
 
 
 class Trigger(msgspec.Struct, frozen=True):
@@ -71,7 +77,11 @@ class Skip(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """Hold what the rules would do now. `trigger` is None when nothing fired and for the initial allocation."""
+    """Hold what the rules would do now. `trigger` is None when nothing fired and for the initial allocation.
+
+    `goals` are the shares of the portfolio that a plan to target goes to. `checked` says that a calendar's date was
+    used up though nothing was to be done.
+    """
 
     trigger: Trigger | None
     action: Direction | None
@@ -79,6 +89,8 @@ class Plan(msgspec.Struct, frozen=True):
     buys: tuple[Leg, ...]
     skipped: tuple[Skip, ...]
     notes: tuple[str, ...]
+    goals: dict[str, Decimal] = {}
+    checked: bool = False
 
     @property
     def legs(self) -> tuple[Leg, ...]:

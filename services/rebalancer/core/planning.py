@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from decimal import Decimal, localcontext
 
 from services.rebalancer.config import RebalanceConfig
-from services.rebalancer.core import allocation, downside, limit, upside
+from services.rebalancer.core import allocation, downside, limit, retarget, upside
 from services.rebalancer.core.legs import Frame, part
 from services.rebalancer.core.model import (
     EXACT,
@@ -24,6 +24,7 @@ from services.rebalancer.core.model import (
     problems,
     value,
 )
+from services.rebalancer.core.past import Past
 from services.rebalancer.core.trigger import Breach, describe_cooling, describe_deviation, describe_quiet, find_breaches
 from shared.domain.instruments import Instrument
 
@@ -37,7 +38,15 @@ def plan_for(
 
     Buys are sized by what the sells should bring at these prices less `fee_rate`. Quantities are floored to the grids
     of `instruments`, as far as these are given. The plan may have a trigger and no leg: then all legs were too small.
+    With a trigger other than the cascade's it goes to the portfolio's `targets`; when it has none yet, to those that
+    need no past.
     """
+    if not config.is_cascade:
+        if not portfolio.targets:
+            portfolio, obstacle = retarget.aimed(portfolio, config, Past())
+            if obstacle:
+                return Plan(None, None, (), (), (), (obstacle,))
+        return retarget.plan_to_target(portfolio, config, instruments)
     with localcontext(EXACT):
         wrong = problems(portfolio)
         if wrong:
@@ -115,6 +124,8 @@ def _sells(frame: Frame, trigger: Trigger) -> list[Leg | Skip]:
             return limit.sells(frame, trigger)
         case Direction.ALLOCATE:
             return []
+        case Direction.REBALANCE:
+            return retarget.sells(frame)
 
 
 def _buys(
@@ -129,5 +140,7 @@ def _buys(
             legs, notes = [], ["the proceeds stay USDT"]
         case Direction.ALLOCATE:
             legs, notes = allocation.buys(frame)
+        case Direction.REBALANCE:
+            legs, notes = retarget.buys(frame, proceeds, cost)
     bought, skipped = part(legs)
     return bought, skipped, tuple(notes)

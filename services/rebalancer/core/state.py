@@ -6,11 +6,14 @@ from enum import StrEnum
 import msgspec
 
 from services.rebalancer.core.model import Direction, Portfolio, Trigger
+from services.rebalancer.core.past import Past
+from services.rebalancer.core.transfers import Known, Moved
 from shared.errors import IntegrityError
 from shared.messages import Fill, OrderEvent, OrderIntent, OrderState, Side
 
 STATE_VERSION = 1
 ALLOCATION_KEY = "*"
+REBALANCE_KEY = "@"
 
 
 class Stage(StrEnum):
@@ -24,7 +27,8 @@ class Stage(StrEnum):
 class Execution(msgspec.Struct, frozen=True):
     """Follow one intent of a plan. Amounts only grow: late and repeated reports cannot take a fill back.
 
-    `fills` holds, by fill id, the quote amount and the part of the fee that was paid in the quote asset.
+    `fills` holds, by fill id, the quantity, the quote amount and the part of the fee that was paid in the quote asset;
+    `fees_base` the fees paid in the market's base asset, `fees_elsewhere` those in others, as text.
     """
 
     intent: OrderIntent
@@ -33,6 +37,8 @@ class Execution(msgspec.Struct, frozen=True):
     filled_quantity: Decimal = Decimal(0)
     filled_quote: Decimal = Decimal(0)
     fills: dict[str, tuple[Decimal, Decimal, Decimal]] = {}
+    fees_base: dict[str, Decimal] = {}
+    fees_elsewhere: dict[str, str] = {}
 
     @property
     def is_over(self) -> bool:
@@ -43,6 +49,16 @@ class Execution(msgspec.Struct, frozen=True):
     def quantity_done(self) -> Decimal:
         """Return what was filled, in base units."""
         return max(self.filled_quantity, sum((fill[0] for fill in self.fills.values()), Decimal(0)))
+
+    @property
+    def quote_done(self) -> Decimal:
+        """Return what was paid or received for it before fees, in quote units."""
+        return max(self.filled_quote, sum((fill[1] for fill in self.fills.values()), Decimal(0)))
+
+    @property
+    def fee_quote(self) -> Decimal:
+        """Return the fees that were paid in the quote asset."""
+        return sum((fill[2] for fill in self.fills.values()), Decimal(0))
 
     def net_quote(self, fee_rate: Decimal) -> Decimal:
         """Return what was received less fees, in quote units.
@@ -56,11 +72,18 @@ class Execution(msgspec.Struct, frozen=True):
 
     def after(self, event: OrderEvent) -> "Execution":
         """Return this with one order event counted in; a repeated or overtaken event changes nothing it must not."""
-        fills = self.fills
-        if event.fill is not None and event.fill.fill_id not in fills:
-            fills = fills | {event.fill.fill_id: _fill_amounts(event.fill, quote_asset(event.instrument))}
+        fills, base, elsewhere = self.fills, self.fees_base, self.fees_elsewhere
+        fill = event.fill
+        if fill is not None and fill.fill_id not in fills:
+            fills = fills | {fill.fill_id: _fill_amounts(fill, quote_asset(event.instrument))}
+            if fill.fee_asset == event.instrument.rpartition("-")[0]:
+                base = base | {fill.fill_id: fill.fee}
+            elif fill.fee and fill.fee_asset != quote_asset(event.instrument):
+                elsewhere = elsewhere | {fill.fill_id: f"{fill.fee:f} {fill.fee_asset}"}
         return msgspec.structs.replace(
             self,
+            fees_base=base,
+            fees_elsewhere=elsewhere,
             state=self.state if self.state.is_terminal else event.state,
             filled_quantity=max(self.filled_quantity, event.filled_quantity),
             filled_quote=max(self.filled_quote, event.filled_quote),
@@ -93,11 +116,37 @@ class RunningPlan(msgspec.Struct, frozen=True):
         return tuple(execution for execution in self.executions if not execution.is_over)
 
 
+class Request(msgspec.Struct, frozen=True):
+    """Hold a person's (or a deposit's) wish to rebalance to target; it lapses after `closes_left` more closes."""
+
+    correlation_id: str
+    user: str
+    reason: str
+    closes_left: int
+
+
+class Pause(msgspec.Struct, frozen=True):
+    """Say who stopped new plans, and why."""
+
+    user: str
+    reason: str
+    at_ns: int
+
+
+class Hold(msgspec.Struct, frozen=True):
+    """Hold the starting assets, against which the portfolio is compared; transfers since then are added."""
+
+    since_ns: int
+    quantities: dict[str, Decimal]
+    usdt: Decimal
+
+
 class RebalancerState(msgspec.Struct, frozen=True):
     """Hold everything that the next decision depends on beside account and closes.
 
-    `fired_at_ns` by asset starts cooldowns (`*` is the initial allocation). `finished_ns` is the newest market time
-    from which nothing is unfinished.
+    `fired_at_ns` by asset starts cooldowns (`*` is the initial allocation, `@` the last rebalance to target, or the
+    last date on which one was looked for). `finished_ns` is the newest market time from which nothing is unfinished.
+    `requests_seen` are the ids of the newest requests; `known` and `moved` find transfers.
     """
 
     version: int = STATE_VERSION
@@ -108,6 +157,13 @@ class RebalancerState(msgspec.Struct, frozen=True):
     closes: dict[str, Decimal] = {}
     fired_at_ns: dict[str, int] = {}
     plan: RunningPlan | None = None
+    past: Past = Past()
+    request: Request | None = None
+    requests_seen: tuple[str, ...] = ()
+    paused: Pause | None = None
+    known: Known | None = None
+    moved: dict[str, Moved] = {}
+    hold: Hold | None = None
 
 
 def allocation_trigger() -> Trigger:

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 
-from services.rebalancer.core.legs import Frame, buy_leg, sell_leg
+from services.rebalancer.core.legs import Frame, buy_leg, sell_leg, trend_skip
 from services.rebalancer.core.model import CENT, MONEY, Leg, Skip, Trigger, money, percent, share
 
 
@@ -15,7 +15,7 @@ def sells(frame: Frame, trigger: Trigger) -> list[Leg | Skip]:
         f"{percent(trigger.deviation)} against the mean {money(frame.worth.mean_usdt)}, "
         f"threshold {percent(config.upside_threshold)}"
     )
-    return [sell_leg(frame, asset, quantity, reason)]
+    return [trend_skip(frame, asset) or sell_leg(frame, asset, quantity, reason)]
 
 
 def buys(frame: Frame, trigger: Trigger, proceeds: Decimal, cost: Decimal) -> tuple[list[Leg | Skip], list[str]]:

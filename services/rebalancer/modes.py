@@ -1,0 +1,98 @@
+"""The words of the target modes and triggers, and how weights and lists of markets are read from text.
+
+In: settings. Out: enums, weights by market, tuples of markets. Never: a weight below zero, a market given twice.
+"""
+
+from decimal import Decimal, InvalidOperation
+from enum import StrEnum
+
+_LARGEST = Decimal("1e18")
+
+
+class TargetMode(StrEnum):
+    """Name where the target weights come from."""
+
+    EQUAL = "equal"
+    FIXED = "fixed"
+    MARKET_CAP = "market_cap"
+    VOLUME = "volume"
+    INVERSE_VOLATILITY = "inverse_volatility"
+    EXPECTED_RETURN = "expected_return"
+    MINIMUM_VARIANCE = "minimum_variance"
+
+
+class TriggerMode(StrEnum):
+    """Name what starts a rebalance: the cascade's own rules, or drift and time against the target weights."""
+
+    CASCADE = "cascade"
+    ABSOLUTE_BAND = "absolute_band"
+    RELATIVE_BAND = "relative_band"
+    CALENDAR = "calendar"
+    HYBRID = "hybrid"
+
+
+class RebalanceTo(StrEnum):
+    """Name how far a rebalance goes: all the way, or just into the inner half of each band."""
+
+    TARGET = "target"
+    HALF_BAND = "half_band"
+
+
+class OnTransfer(StrEnum):
+    """Name what a deposit or withdrawal does: hold plans back for one close, then also rebalance, or nothing."""
+
+    HOLD = "hold"
+    REBALANCE = "rebalance"
+    IGNORE = "ignore"
+
+
+def read_weights(key: str, value: object) -> dict[str, Decimal]:
+    """Return weights by market from a table or from `A-USDT:0.5,B-USDT:0.3`; raises ValueError naming the fix."""
+    pairs: list[tuple[str, object]] = []
+    if isinstance(value, dict):
+        pairs = [(str(market), number) for market, number in value.items()]
+    elif isinstance(value, str):
+        for part in (each.strip() for each in value.split(",")):
+            if not part:
+                continue
+            name, colon, text = part.rpartition(":")
+            if not colon:
+                raise ValueError(f"{key} holds {part!r}: write market:number, for example BTC-USDT:0.5")
+            pairs.append((name.strip(), text.strip()))
+    else:
+        raise ValueError(f"{key} must be a table of numbers, got {value!r}: write for example BTC-USDT:0.5")
+    found: dict[str, Decimal] = {}
+    for market, number in pairs:
+        if not market or market in found:
+            raise ValueError(f"{key} names {market or 'no market'} {'twice' if market else ''}: keep one of each")
+        found[market] = _number(key, market, number)
+    return found
+
+
+def read_markets(key: str, value: object) -> tuple[str, ...]:
+    """Return markets from a list or from `A-USDT,B-USDT`; raises ValueError naming the fix."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
+        raise ValueError(f"{key} must be a list of markets, got {value!r}: write for example BTC-USDT,ETH-USDT")
+    markets = tuple(str(item).strip() for item in items if str(item).strip())
+    if len(set(markets)) != len(markets):
+        raise ValueError(f"{key} names a market twice: keep one")
+    return markets
+
+
+def pick[V](given: dict[str, V], market: str) -> V | None:
+    """Return what is given for a market by its name or by its base asset (`BTC` for `BTC-USDT`)."""
+    found = given.get(market)
+    return found if found is not None else given.get(market.rpartition("-")[0])
+
+
+def _number(key: str, market: str, value: object) -> Decimal:
+    try:
+        number = Decimal(repr(value) if isinstance(value, float) else str(value))
+    except InvalidOperation:
+        raise ValueError(f"{key}: {market} is {value!r}, not a number: write for example 0.5") from None
+    if not number.is_finite() or abs(number) > _LARGEST:
+        raise ValueError(f"{key}: {market} is {number}: give a finite number")
+    if number < 0 and key != "expected_returns":
+        raise ValueError(f"{key}: {market} is {number}: give a number from 0 up")
+    return number
