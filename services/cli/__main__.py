@@ -50,6 +50,7 @@ def up(
 app.command()(status.status)
 app.command()(operate.halt)
 app.command()(operate.resume)
+app.command()(operate.release)
 app.command()(operate.stop)
 app.command()(account.orders)
 app.command()(account.balances)

@@ -68,7 +68,7 @@ def fold(picture: Picture, message: AnyMessage) -> Picture:
             return _with(picture, fills=picture.fills + 1) if message.fill is not None else picture
         case Progress():
             return _with(picture, progress=picture.progress | {message.service: message.close_time_ns})
-        case MarketStatus():
+        case MarketStatus(instrument=None):
             return _with(picture, feed=message.reason)
         case _:
             return picture

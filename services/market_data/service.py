@@ -112,6 +112,8 @@ class MarketDataService:
         """Return where the feed is and what the next step waits for."""
         late = laggards(self._pace, self._last, self._progress, self._alive)
         state, reason = self._state(late)
+        if self._guard.frozen:
+            reason += f"; frozen until released: {', '.join(sorted(self._guard.frozen))}"
         last = self._publisher.last
         return FeedReport(
             feed=self._feed.description,

@@ -1,4 +1,4 @@
-"""`cascade halt | resume | stop`: what an operator does to a running stack, with a name and a reason."""
+"""`cascade halt | resume | release | stop`: what an operator does to a running stack, with a name and a reason."""
 
 import getpass
 import os
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 from uuid import uuid4
 
+import msgspec
 import typer
 
 from services.cli.client import ask
@@ -15,6 +16,7 @@ from services.cli.commands.options import AsJson, StateDir, print_json
 from services.cli.runfile import find_running, is_held
 from shared.bus import subjects
 from shared.clock import wall_ns
+from shared.domain.instruments import bus_symbol
 from shared.errors import BusUnavailableError, InputError, UnavailableError, UnknownOutcomeError
 from shared.messages import Command, CommandReply
 
@@ -35,6 +37,17 @@ def resume(reason: ResumeReason, state_dir: StateDir = None, as_json: AsJson = F
     _command("resume", reason, state_dir, as_json=as_json)
 
 
+def release(
+    instrument: Annotated[str, typer.Argument(help="The frozen market, for example COCOS-USDT.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why its prices can be trusted again; it is audited.")],
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Trust a market again that was frozen because its price jumped, as after a redenomination."""
+    arguments = msgspec.json.encode({"instrument": bus_symbol(instrument)}).decode()
+    _command("release", reason, state_dir, as_json=as_json, service="market_data", arguments=arguments)
+
+
 def stop(state_dir: StateDir = None, as_json: AsJson = False) -> None:
     """Stop the running stack: services drain in order, the state stays."""
     run = find_running(state_dir)
@@ -52,7 +65,15 @@ def stop(state_dir: StateDir = None, as_json: AsJson = False) -> None:
         print(f"stopped; the state stays in {run.state_dir}")
 
 
-def _command(verb: str, reason: str, state_dir: Path | None, *, as_json: bool) -> None:
+def _command(
+    verb: str,
+    reason: str,
+    state_dir: Path | None,
+    *,
+    as_json: bool,
+    service: str = "risk",
+    arguments: str = "{}",
+) -> None:
     if not reason.strip():
         raise InputError("--reason must say why")
     run = find_running(state_dir)
@@ -61,18 +82,18 @@ def _command(verb: str, reason: str, state_dir: Path | None, *, as_json: bool) -
         user=getpass.getuser(),
         reason=reason.strip(),
         correlation_id=uuid4().hex,
-        arguments="{}",
+        arguments=arguments,
         sent_at_ns=wall_ns(),
     )
     try:
-        reply = ask(run, lambda bus: bus.request(subjects.command("risk", verb), command, timeout_s=REPLY_TIMEOUT_S))
+        reply = ask(run, lambda bus: bus.request(subjects.command(service, verb), command, timeout_s=REPLY_TIMEOUT_S))
     except BusUnavailableError as error:
         raise UnknownOutcomeError(
-            f"risk did not answer ({error}). Nobody knows whether it acted: see `cascade status`. "
+            f"{service} did not answer ({error}). Nobody knows whether it acted: see `cascade status`. "
             "`cascade stop` stops everything"
         ) from error
     if not isinstance(reply, CommandReply):
-        raise UnavailableError(f"risk answered with {type(reply).__name__}")
+        raise UnavailableError(f"{service} answered with {type(reply).__name__}")
     if as_json:
         print_json({"ok": reply.ok, "verb": verb, "user": command.user, "detail": reply.detail})
     else:

@@ -76,7 +76,7 @@ class Board:
                     self.market = message
             case Bar():
                 self.closes[message.instrument] = message.close
-            case MarketStatus():
+            case MarketStatus(instrument=None):
                 self.market_status = message
             case _:
                 return

@@ -220,6 +220,7 @@ async def test_a_restart_remembers_what_is_frozen(world):
     service = await live(world, redenominated(3))
     await world.listen()
     assert service.report.frozen == {"A-USDT": "opened at 2000.0 after 2.1: 952.4 times, at most 3"}
+    assert service.report.reason.endswith("; frozen until released: A-USDT")
     await world.until(lambda: any(one.instrument == "A-USDT" for one in world.statuses))
     assert world.statuses[-1].state is FeedState.FROZEN
 
