@@ -40,7 +40,7 @@ def worth_chart(
         parts.append(element("line", class_="start", x1=frame.left, x2=frame.width - frame.right, y1=y, y2=y))
     parts += [line(frame, times_ns, curve.values, curve.kind) for curve in reversed(curves)]
     parts.append(_marks(frame, times_ns, curves[0].values, plans, texts))
-    parts.append(element("line", class_="cursor", x1=-9, x2=-9, y1=frame.top, y2=frame.height - frame.bottom))
+    parts.append(element("line", class_="cursor", x1=0, x2=0, y1=frame.top, y2=frame.height - frame.bottom))
     return picture(frame, f"Worth over time: {', '.join(curve.name for curve in curves)}", "".join(parts), "worth")
 
 
@@ -54,7 +54,7 @@ def drawdown_chart(times_ns: Sequence[int], curves: Sequence[Curve]) -> str:
     zeros: list[Value] = [None if value is None else 0.0 for value in own]
     parts.append(band(frame, times_ns, own, zeros, "area own"))
     parts += [line(frame, times_ns, values, curve.kind) for curve, values in reversed(falls)]
-    parts.append(element("line", class_="cursor", x1=-9, x2=-9, y1=frame.top, y2=frame.height - frame.bottom))
+    parts.append(element("line", class_="cursor", x1=0, x2=0, y1=frame.top, y2=frame.height - frame.bottom))
     return picture(frame, "Drawdown over time", "".join(parts), "fall")
 
 

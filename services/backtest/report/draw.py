@@ -176,7 +176,7 @@ def axes(frame: Frame, y_labels: Mapping[float, str]) -> str:
         y = frame.y(value)
         parts.append(element("line", class_="grid", x1=frame.left, x2=right, y1=y, y2=y))
         parts.append(text((right + 6, y + 4), label))
-    ticks = time_ticks(frame.first_ns, frame.last_ns)
+    ticks = time_ticks(frame.first_ns, frame.last_ns, 6 if frame.width > 500 else 3)
     for at_ns, label in ticks:
         x = frame.x(at_ns)
         near_end = x > right - 24

@@ -10,18 +10,14 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from services.backtest.config import BacktestSettings
-from services.backtest.core.outcome import Leg, Rebalance
 from services.backtest.report import charts, words
 from services.backtest.report.draw import Frame, Value, thin
-from services.backtest.report.series import Change, Curve, changes, curves, drawdowns, moments, months, times_of
+from services.backtest.report.rows import TRADES_MAX, HeatRow, PlanRow, TradeRow, heat, plan_row, plan_text, trades
+from services.backtest.report.series import Curve, changes, curves, drawdowns, moments, times_of
 from services.backtest.result import BacktestResult
 
 PLANS_MAX = 400
-TRADES_MAX = 2_000
 ASSET_CHARTS_MAX = 24
-HEAT_STEPS = (0.0, 0.02, 0.05, 0.10, 0.20)
-MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-SIDES = {"upside": "sold", "position_limit": "sold", "downside": "bought"}
 
 
 class Fact(msgspec.Struct, frozen=True):
@@ -41,79 +37,6 @@ class Key(msgspec.Struct, frozen=True):
     value: str = ""
     note: str = ""
     fall: str = ""
-
-
-class Weight(msgspec.Struct, frozen=True):
-    """Show an asset's weight before and after a plan, as text and as bars of a width of 100."""
-
-    name: str
-    css: str
-    before: str
-    after: str
-    change: str
-    before_width: float
-    after_width: float
-
-
-class PlanRow(msgspec.Struct, frozen=True):
-    """Show one plan."""
-
-    number: int
-    time: str
-    title: str
-    side: str
-    reason: tuple[str, ...]
-    traded: str
-    cost: str
-    fees: str
-    slippage: str
-    equity: str
-    weights: tuple[Weight, ...]
-    legs: tuple["LegRow", ...]
-
-
-class LegRow(msgspec.Struct, frozen=True):
-    """Show one order of a plan."""
-
-    asset: str
-    side: str
-    quantity: str
-    price: str
-    notional: str
-    cost: str
-    state: str
-    reason: str
-
-
-class TradeRow(msgspec.Struct, frozen=True):
-    """Show one fill; `profit` is empty for a purchase."""
-
-    plan: int | None
-    time: str
-    asset: str
-    side: str
-    price: str
-    quantity: str
-    notional: str
-    fee: str
-    profit: str
-    tone: str
-
-
-class HeatCell(msgspec.Struct, frozen=True):
-    """Show one month; `css` is its colour."""
-
-    text: str
-    css: str
-    hint: str = ""
-
-
-class HeatRow(msgspec.Struct, frozen=True):
-    """Show one year."""
-
-    year: str
-    cells: tuple[HeatCell, ...]
-    total: HeatCell
 
 
 class AssetChart(msgspec.Struct, frozen=True):
@@ -170,7 +93,7 @@ def page_of(result: BacktestResult, provenance: Provenance, btc: Mapping[int, fl
     names = [result.name(token) for token in log.assets]
     times, lines, weights = times_of(result), curves(result, btc), moments(result)
     done = changes(result)
-    texts = [f"{number}. {_plan_text(result, plan)}" for number, plan in enumerate(result.rebalances, start=1)]
+    texts = [f"{number}. {plan_text(result, plan)}" for number, plan in enumerate(result.rebalances, start=1)]
     limit = float(settings.rebalancer.position_limit) if settings.rebalancer.position_limit < 1 else None
     kept = charts.kept_marks(len(result.rebalances))[:PLANS_MAX]
     has_bands = any(moment.upper is not None for moment in weights)
@@ -199,11 +122,11 @@ def page_of(result: BacktestResult, provenance: Provenance, btc: Mapping[int, fl
         ),
         bands=_bands(settings) if has_bands else "",
         limit=words.percent(limit, 0) if limit is not None and has_bands else "",
-        plans=tuple(_plan_row(result, index, done[index], names) for index in kept),
+        plans=tuple(plan_row(result, index, done[index], names) for index in kept),
         plans_left_out=len(result.rebalances) - len(kept),
         marks_left_out=max(0, len(result.rebalances) - charts.MARKS_MAX),
-        heat=_heat(result),
-        trades=_trades(result, set(kept)),
+        heat=heat(result),
+        trades=trades(result, set(kept)),
         trades_left_out=max(0, len(result.fills) - TRADES_MAX),
         notes=_notes(result),
         data=_data(result, provenance, names),
@@ -290,110 +213,6 @@ def _allocation_keys(names: Sequence[str], weights: Sequence[float], cash: float
 def _bands(settings: BacktestSettings) -> str:
     rules = settings.rebalancer
     return f"{words.percent(rules.upside_threshold, 0)} above or {words.percent(rules.downside_threshold, 0)} below"
-
-
-def _plan_text(result: BacktestResult, plan: Rebalance) -> str:
-    asset = "" if plan.asset is None else f" {result.name(plan.asset)}"
-    far = "" if plan.deviation is None else f" {words.signed(plan.deviation)}"
-    direction = plan.direction.replace("_", " ")
-    return f"{words.when(plan.at_ns)}: {direction}{asset}{far}, cost {words.money(plan.cost_quote)}"
-
-
-def _plan_row(result: BacktestResult, index: int, change: Change, names: Sequence[str]) -> PlanRow:
-    plan = result.rebalances[index]
-    direction = plan.direction.replace("_", " ")
-    asset = "" if plan.asset is None else f" · {result.name(plan.asset)}"
-    far = "" if plan.deviation is None else f" {words.signed(plan.deviation)}"
-    labels = [*names, "cash"]
-    weights = tuple(
-        Weight(
-            label,
-            charts.series_class(column) if column < len(names) else "cash",
-            words.percent(before, 1),
-            words.percent(after, 1),
-            f"{(after - before) * 100:+.1f}",
-            round(before * 100, 2),
-            round(after * 100, 2),
-        )
-        for column, (label, before, after) in enumerate(zip(labels, change.before, change.after, strict=True))
-    )
-    traded = sum(float(leg.notional) for leg in plan.legs)
-    return PlanRow(
-        number=index + 1,
-        time=words.when(plan.at_ns),
-        title=f"{direction}{asset}{far}",
-        side=SIDES.get(plan.direction, "begun"),
-        reason=tuple(plan.notes),
-        traded=words.money(traded),
-        cost=words.money(plan.cost_quote),
-        fees=words.money(plan.fees_quote),
-        slippage=words.money(plan.cost_quote - plan.fees_quote),
-        equity=words.money(plan.equity_before),
-        weights=weights,
-        legs=tuple(_leg_row(result, leg) for leg in plan.legs),
-    )
-
-
-def _leg_row(result: BacktestResult, leg: Leg) -> LegRow:
-    return LegRow(
-        asset=result.name(leg.asset),
-        side=leg.side,
-        quantity=words.amount(leg.quantity),
-        price=words.DASH if leg.price is None else words.amount(leg.price),
-        notional=words.money(leg.notional),
-        cost=words.money(leg.fee_quote + leg.slippage_quote),
-        state=leg.state,
-        reason=f"{leg.reason} ({leg.detail})" if leg.detail else leg.reason,
-    )
-
-
-def _trades(result: BacktestResult, plans: set[int]) -> tuple[TradeRow, ...]:
-    number_of = {plan.plan_id: index for index, plan in enumerate(result.rebalances)}
-    rows = []
-    for fill in result.fills[:TRADES_MAX]:
-        index = number_of.get(fill.plan_id)
-        rows.append(
-            TradeRow(
-                plan=index + 1 if index is not None and index in plans else None,
-                time=words.when(fill.at_ns),
-                asset=result.name(fill.asset),
-                side=fill.side,
-                price=words.amount(fill.price),
-                quantity=words.amount(fill.quantity),
-                notional=words.money(fill.notional),
-                fee=words.money(fill.fee_quote),
-                profit="" if fill.profit_quote is None else f"{fill.profit_quote:+,.2f}",
-                tone=words.tone(fill.profit_quote),
-            )
-        )
-    return tuple(rows)
-
-
-def _heat(result: BacktestResult) -> tuple[HeatRow, ...]:
-    found = months(result)
-    rows = []
-    for year in sorted({month.year for month in found}):
-        of_year = {month.month: month for month in found if month.year == year}
-        cells = []
-        growth = 1.0
-        for number, name in enumerate(MONTHS, start=1):
-            month = of_year.get(number)
-            if month is None:
-                cells.append(HeatCell("", "none"))
-                continue
-            growth *= 1.0 + month.value
-            star = "*" if month.is_partial else ""
-            cells.append(HeatCell(f"{month.value * 100:+.1f}{star}", heat_class(month.value), f"{name} {year}"))
-        total = HeatCell(f"{(growth - 1) * 100:+.1f}", heat_class(growth - 1))
-        rows.append(HeatRow(str(year), tuple(cells), total))
-    return tuple(rows)
-
-
-def heat_class(value: float) -> str:
-    """Return the colour class of a return: `gain` or `loss` 1 to 5."""
-    if value == 0:
-        return "none"
-    return f"{'gain' if value > 0 else 'loss'}{sum(abs(value) > step for step in HEAT_STEPS)}"
 
 
 def _notes(result: BacktestResult) -> tuple[str, ...]:

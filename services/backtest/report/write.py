@@ -10,7 +10,8 @@ from importlib import metadata
 from pathlib import Path
 
 from services.backtest.data import load_market
-from services.backtest.report.page import MONTHS, Page, Provenance, page_of
+from services.backtest.report.page import Page, Provenance, page_of
+from services.backtest.report.rows import MONTHS
 from services.backtest.result import BacktestResult
 from services.market_data.core.feed import iso_text
 from shared.errors import ConfigError, InputError

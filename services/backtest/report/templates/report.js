@@ -30,6 +30,7 @@ function show(index) {
   for (const cursor of cursors) {
     cursor.setAttribute("x1", points.x[index]);
     cursor.setAttribute("x2", points.x[index]);
+    cursor.classList.add("on");
   }
 }
 
@@ -40,7 +41,7 @@ for (const place of document.querySelectorAll(".pointer")) {
   });
   place.addEventListener("pointerleave", () => {
     readout.textContent = "";
-    for (const cursor of cursors) { cursor.setAttribute("x1", -9); cursor.setAttribute("x2", -9); }
+    for (const cursor of cursors) cursor.classList.remove("on");
   });
 }
 
