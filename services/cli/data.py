@@ -1,4 +1,4 @@
-"""`cascade data list | query | export | verify`: what the recorder kept.
+"""`cascade data list | query | export | verify`: what the recorder kept, or (`--catalogue`) the research history.
 
 In: the store's directory, a table's name or one SELECT. Out: tables, JSON, or a file that appears whole.
 Never: a change to the store.
@@ -18,6 +18,7 @@ from rich.progress import Progress
 from rich.table import Column, Table
 from rich.text import Text
 
+from services.cli import catalogue as research
 from services.cli.commands.options import AsJson, console, print_json
 from services.cli.data_export import export_rows, jsonable
 from services.cli.errors import EXIT_FAILED
@@ -33,6 +34,11 @@ ROWS_SHOWN_MAX = 1_000
 Store = Annotated[
     Path | None,
     typer.Option("--store", metavar="DIR", help="The store to read [default: store in CASCADE_STATE_DIR, var/sandbox]"),
+]
+
+
+Catalogue = Annotated[
+    Path | None, typer.Option("--catalogue", metavar="DIR", help="Take the research catalogue in DIR instead.")
 ]
 
 
@@ -55,12 +61,16 @@ class ListedTable(msgspec.Struct, frozen=True):
     bytes: int
 
 
-app = typer.Typer(no_args_is_help=True, help="Read what was recorded.")
+app = typer.Typer(no_args_is_help=True, help="Read what was recorded; bring in and check history.")
+research.register(app)
 
 
 @app.command("list")
-def list_tables(*, store: Store = None, as_json: AsJson = False) -> None:
+def list_tables(*, store: Store = None, catalogue: Catalogue = None, as_json: AsJson = False) -> None:
     """List the tables: rows, first and last event time, size."""
+    if catalogue is not None:
+        research.list_series(catalogue, as_json=as_json)
+        return
     with _open(store) as reader:
         found = [_listed(info) for info in reader.tables()]
         damaged = reader.damaged
@@ -107,9 +117,13 @@ def export(
     *,
     kind: Annotated[Format, typer.Option("--format", help="json writes one object a line.")] = Format.CSV,
     store: Store = None,
+    catalogue: Catalogue = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a whole table to a file, lists and maps as JSON text in CSV."""
+    if catalogue is not None:
+        research.export_series(catalogue, table, out, kind.value, as_json=as_json)
+        return
     known = (*TABLE_BY_NAME, "fills")
     if table not in known:
         raise InputError(f"no table {table!r}; there are: {', '.join(known)}")
@@ -129,8 +143,11 @@ def export(
 
 
 @app.command()
-def verify(*, store: Store = None, as_json: AsJson = False) -> None:
+def verify(*, store: Store = None, catalogue: Catalogue = None, as_json: AsJson = False) -> None:
     """Read every file to the end and compare checksums; exit code 1 when one is damaged."""
+    if catalogue is not None:
+        research.verify_series(catalogue, as_json=as_json)
+        return
     with _open(store) as reader:
         files = sum(info.files for info in reader.tables())
         damaged = reader.verify()

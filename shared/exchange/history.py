@@ -28,6 +28,8 @@ TIMEOUT_MS = 20_000
 CALL_TIMEOUT_S = 60.0
 RATE_MAX_PER_S = 10.0
 PAGE_BARS_DEFAULT = 500
+# MEXC documents 1000 and gives 500.
+PAGE_BARS = {"mexc": 500}
 RETRY_AFTER_MAX_S = 300.0
 SUGGESTIONS = 3
 BAR_FIELDS = 6
@@ -119,6 +121,8 @@ class CcxtHistory:
     @property
     def page_bars(self) -> int:
         """Return how many bars one request may ask for, as ccxt knows the venue."""
+        if self._venue in PAGE_BARS:
+            return PAGE_BARS[self._venue]
         features = (self._exchange.features or {}).get("spot") or {}
         limit = (features.get("fetchOHLCV") or {}).get("limit")
         # Above 1000 ccxt's figures are for futures on some venues.
@@ -242,9 +246,27 @@ def _exchange(ccxt: ModuleType, venue: str, base_url: str | None):  # type: igno
         }
     )
     exchange.number = str  # texts keep every digit
+    hook = exchange.on_rest_response
+
+    def checked(code: int, *rest: object) -> object:
+        body = hook(code, *rest)
+        # ccxt makes an empty list of HTML or of a cut-off answer: a hole in history that nobody would see.
+        if 200 <= code < 300 and not _is_json(body):
+            raise ccxt.ExchangeNotAvailable(f"{venue} answers with something that is no JSON: {body:.60}")
+        return body
+
+    exchange.on_rest_response = checked
     if base_url is not None:
         exchange.urls["api"] = _elsewhere(exchange.urls["api"], base_url)
     return exchange
+
+
+def _is_json(body: str) -> bool:
+    try:
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except msgspec.DecodeError:
+        return False
+    return body[:1] in "[{"
 
 
 def _elsewhere(urls: object, base_url: str) -> object:

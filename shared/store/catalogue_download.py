@@ -23,6 +23,7 @@ from shared.store.catalogue_rows import BARS, bars_table
 # A bar is final some time after its end: venues still add the last trades to it.
 GRACE_NS = 10_000_000_000
 PAGES_PER_COMMIT = 10
+DISTRUST_MAX = 4
 DAY_NS = 86_400_000_000_000
 VALUES = ("open", "high", "low", "close", "volume")
 
@@ -65,6 +66,11 @@ class Download:
         self._answered: list[Range] = []
         self._result = Downloaded(key)
 
+    @property
+    def result(self) -> Downloaded:
+        """Return what has been kept so far."""
+        return self._result
+
     async def run(self, start_ns: int, end_ns: int, *, again: bool = False) -> Downloaded:
         """Bring in every closed bar that opens in `[start_ns, end_ns)`; `again` also asks for what is covered.
 
@@ -100,15 +106,28 @@ class Download:
             begin, is_first = until, False
 
     async def _page(self, begin: int, until: int) -> Checked:
-        """Return a page. Holes are asked for again until an answer brings nothing new: then they are believed."""
+        """Return a page. Holes are asked for again until an answer brings nothing new: then they are believed.
+
+        The second question takes in the bars beside the holes. An answer that lacks one of those is none.
+        """
         checked = check_page(self._key, await self._ask(begin, until))
+        distrusted = 0
         while holes := _holes(checked, (begin, until), self._interval_ns):
-            more = check_page(self._key, await self._ask(holes[0][0], holes[-1][1]))
-            times = set(checked.table["open_time_ns"].to_pylist())
-            fresh = [time not in times for time in more.table["open_time_ns"].to_pylist()]
-            both = pa.concat_tables([checked.table, more.table.filter(pa.array(fresh, pa.bool_()))])
-            checked = Checked(both, tuple(one for one in more.refused if one[0] not in times))
-            if not any(fresh):
+            asked = max(begin, holes[0][0] - self._interval_ns), min(until, holes[-1][1] + self._interval_ns)
+            more = check_page(self._key, await self._ask(*asked))
+            known, told = _open_times(checked), _open_times(more)
+            if any(asked[0] <= time < asked[1] for time in known - told):
+                distrusted += 1
+                if distrusted == DISTRUST_MAX:
+                    raise UnavailableError(
+                        f"{self._key.venue} gives other {self._key.timeframe} bars of {self._key.instrument} each time: "
+                        "nothing of that answer is kept; try again later"
+                    )
+                continue
+            fresh = pa.array([time not in known for time in more.table["open_time_ns"].to_pylist()], pa.bool_())
+            both = pa.concat_tables([checked.table, more.table.filter(fresh)])
+            checked = Checked(both, tuple(one for one in more.refused if one[0] not in known))
+            if told <= known:
                 break
         return checked
 
@@ -119,10 +138,11 @@ class Download:
         step = self._source.page_bars * DAY_NS
         day = begin // DAY_NS * DAY_NS
         while day < end:
-            self._count(requests=1)
-            found = await self._source.page(self._key.instrument, "1d", day, min(day + step, end))
-            if found:
-                return max(begin, found[0].open_time_ns)
+            for _ in range(2):  # an empty answer is believed when it comes twice
+                self._count(requests=1)
+                found = await self._source.page(self._key.instrument, "1d", day, min(day + step, end))
+                if found:
+                    return max(begin, found[0].open_time_ns)
             day += step
         return end
 
@@ -202,6 +222,10 @@ def check_page(key: SeriesKey, rows: Sequence[RawCandle]) -> Checked:
 def _holes(checked: Checked, asked: Range, interval_ns: int) -> list[Range]:
     times = checked.table["open_time_ns"].to_pylist()
     return subtract(asked, [(time, time + interval_ns) for time in times])
+
+
+def _open_times(checked: Checked) -> set[int]:
+    return set(checked.table["open_time_ns"].to_pylist())
 
 
 def _ceil(time_ns: int, interval_ns: int) -> int:

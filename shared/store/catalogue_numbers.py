@@ -24,6 +24,7 @@ FLOAT_DIGITS = 15
 # The noise of binary arithmetic lies behind the digits that people write: 5.330000000000001e-05.
 NOISE_DECIMALS_MIN = 9
 NOISE_DIGITS_DROPPED_MIN = 3
+NOISE_SHARE_MIN = 0.9
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _ROUND = Context(prec=FLOAT_DIGITS)
 
@@ -79,38 +80,38 @@ def _one_by_one(texts: pa.Array, *, quantise: bool) -> Numbers:
     values = np.full(len(texts), np.nan)
     bad = np.ones(len(texts), dtype=np.bool_)
     exact: list[str | None] = [None] * len(texts)
-    noise = 0
+    long: dict[int, Decimal] = {}
     for row, text in enumerate(texts.to_pylist()):
-        if not _NUMBER.fullmatch(text) or not math.isfinite(float(text)):
+        if not _NUMBER.fullmatch(text) or not math.isfinite(value := float(text)):
             continue
         bad[row] = False
-        values[row], exact[row], was_noise = _settled(text, quantise=quantise)
-        noise += was_noise
-    return Numbers(values, pa.array(exact, pa.string()), bad, noise)
+        values[row] = value
+        if len(text) > FLOAT_DIGITS and _digits(number := Decimal(text)) > FLOAT_DIGITS:
+            long[row] = number
+    noisy = {row for row, number in long.items() if _is_noise(number)} if quantise else set()
+    if len(noisy) < NOISE_SHARE_MIN * len(long):
+        # Exact numbers with many digits look like noise now and then; arithmetic noise is on nearly all of them.
+        noisy = set()
+    for row, number in long.items():
+        if row in noisy:
+            values[row] = float(_ROUND.plus(number))
+        elif Decimal(repr(float(values[row]))) != number:
+            exact[row] = texts[row].as_py().removeprefix("+")
+    return Numbers(values, pa.array(exact, pa.string()), bad, len(noisy))
 
 
-def _settled(text: str, *, quantise: bool) -> tuple[float, str | None, bool]:
-    """Return a number's float, the text that must be kept beside it, and whether noise was rounded away."""
-    value = float(text)
-    if len(text) <= FLOAT_DIGITS:
-        return value, None, False
-    number = Decimal(text)
-    digits = len(number.normalize().as_tuple().digits)
-    if digits <= FLOAT_DIGITS:
-        return value, None, False
-    if quantise and _is_noise(number, digits):
-        return float(_ROUND.plus(number)), None, True
-    return value, (None if Decimal(repr(value)) == number else text.removeprefix("+")), False
-
-
-def _is_noise(number: Decimal, digits: int) -> bool:
-    """Tell whether a number ends in a binary float's rounding error, which 15 digits remove.
+def _is_noise(number: Decimal) -> bool:
+    """Tell whether a number may end in a binary float's rounding error, which 15 digits remove.
 
     Seventeen digits or fewer, more decimals than venues give, and rounding leaves a much shorter number.
     """
+    digits = _digits(number)
     exponent = number.normalize().as_tuple().exponent
     assert isinstance(exponent, int)
-    if digits > FLOAT_DIGITS + 2 or -exponent < NOISE_DECIMALS_MIN or Decimal(repr(float(number))) != number:
+    if digits > FLOAT_DIGITS + 2 or -exponent < NOISE_DECIMALS_MIN:
         return False
-    rounded = len(_ROUND.plus(number).normalize().as_tuple().digits)
-    return digits - rounded >= NOISE_DIGITS_DROPPED_MIN
+    return digits - _digits(_ROUND.plus(number)) >= NOISE_DIGITS_DROPPED_MIN
+
+
+def _digits(number: Decimal) -> int:
+    return len(number.normalize().as_tuple().digits)
