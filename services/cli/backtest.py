@@ -26,7 +26,7 @@ from shared.errors import ConfigError, InputError
 
 EXIT_INPUT = 2
 # A shorter run is over before a progress bar could be read.
-BAR_STEPS_MIN = 20_000
+CANDLES_MIN = 20_000
 
 REPORT = "services.backtest.report"
 
@@ -118,12 +118,12 @@ def rebalancer(
 
 def _run(market: LoadedMarket, settings: BacktestSettings, *, as_json: bool) -> BacktestResult:
     console = Console(stderr=True)
-    steps = market.feed.info.steps
-    if as_json or steps < BAR_STEPS_MIN or not console.is_terminal:
+    info = market.feed.info
+    if as_json or info.bars < CANDLES_MIN or not console.is_terminal:
         return asyncio.run(run_rebalancer(market, settings))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("backtest", total=steps)
+        task = bar.add_task("backtest", total=info.steps)
         progress = run_rebalancer(market, settings, on_progress=lambda done, _: bar.update(task, completed=done))
         return asyncio.run(progress)
 
