@@ -7,6 +7,7 @@ helps), 1 for a programmer error (the supervisor restarts it, and startup is rec
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -224,6 +225,9 @@ async def _serve(runtime: Runtime, build: Build) -> int:
     if not await _unless_stopped(runtime, service.start()):
         runtime.log.info("stopped_while_starting")
     else:
+        # What the start has made lives until the end: no collection need walk it again, in the middle of an order.
+        gc.collect()
+        gc.freeze()
         runtime.is_ready, runtime.detail = True, "running"
         runtime.log.info("ready", schema_hash=schema_hash(), build=runtime.process.build)
     error = await runtime.until_stopped()

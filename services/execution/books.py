@@ -28,6 +28,7 @@ class Books:
         self.ledger = Ledger.replay(quote_asset, journal.entries())
         self._open = {order.client_order_id: order for order in journal.open_orders()}
         self._marks = journal.marks()
+        self._closed_ns = journal.number(CLOSED_NS)
         self._broken = False
         for order in self._open.values():
             for fill in order.fills:
@@ -37,7 +38,7 @@ class Books:
     @property
     def closed_ns(self) -> int:
         """Return the last market step that was complete, nanoseconds UTC; 0 before the first."""
-        return self.journal.number(CLOSED_NS)
+        return self._closed_ns
 
     @property
     def seen_ns(self) -> int:
@@ -134,6 +135,7 @@ class Books:
         if close_time_ns > self.closed_ns:
             with self.journal.step(durable=False):
                 self.journal.set_number(CLOSED_NS, close_time_ns)
+            self._closed_ns = close_time_ns
 
     @property
     def trade_sequence(self) -> int:

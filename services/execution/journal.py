@@ -33,6 +33,7 @@ class Journal:
         self._path = path
         self._lock = lock_journal(path)
         self._database: sqlite3.Connection | None = None
+        self._is_full = True
         try:
             self._database = open_journal(path)
             self._adopt(identity)
@@ -57,7 +58,9 @@ class Journal:
         With `durable` False a power cut (never a crash of the process) may lose the step, in order with others.
         """
         database = self._open
-        database.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+        if durable is not self._is_full:
+            database.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._is_full = durable
         database.execute("BEGIN IMMEDIATE")
         try:
             yield

@@ -26,14 +26,27 @@ class Publisher:
         self._last_snapshot_id = ""
 
     async def flush(self, *, repeat_snapshot: bool = False) -> None:
-        """Publish what waits in the outbox, then the account if it changed, with `repeat_snapshot` in any case."""
-        while waiting := self._books.journal.unpublished(BATCH_MAX):
-            await self._bus.publish_all([_item(event) for _, event in waiting])
-            self._fault_point("after_publish_before_mark")
-            with self._books.journal.step(durable=False):
-                self._books.journal.mark_published(waiting[-1][0])
-        if not self._books.is_within_step:
-            await self._publish_snapshot(repeat=repeat_snapshot)
+        """Publish what waits in the outbox, then the account if it changed, with `repeat_snapshot` in any case.
+
+        The account goes out right behind the last events, without waiting until these are stored: nobody may take
+        either to be the first to arrive, since they are read from two streams.
+        """
+        journal = self._books.journal
+        is_more = True
+        while is_more:
+            waiting = journal.unpublished(BATCH_MAX)
+            is_more = len(waiting) == BATCH_MAX
+            items = [_item(event) for _, event in waiting]
+            snapshot_id = None if is_more else self._due_snapshot(repeat=repeat_snapshot)
+            if snapshot_id is not None:
+                items.append((subjects.account(self._venue), self.account(), snapshot_id))
+            if items:
+                await self._bus.publish_all(items)
+            if waiting:
+                self._fault_point("after_publish_before_mark")
+                with journal.step(durable=False):
+                    journal.mark_published(waiting[-1][0])
+            self._last_snapshot_id = snapshot_id or self._last_snapshot_id
 
     async def repeat(self, intent_id: str) -> None:
         """Publish again everything that was told of an intent."""
@@ -51,14 +64,13 @@ class Publisher:
             as_of_ns=books.closed_ns,
         )
 
-    async def _publish_snapshot(self, *, repeat: bool) -> None:
+    def _due_snapshot(self, *, repeat: bool) -> str | None:
+        if self._books.is_within_step:
+            return None
         # Orders lock money without a ledger entry, so the outbox's number belongs to the snapshot's identity, too.
         state = (self._books.closed_ns, self._books.ledger.sequence, self._books.journal.event_count())
         snapshot_id = f"acct-{self._venue}-" + "-".join(map(str, state))
-        if snapshot_id == self._last_snapshot_id and not repeat:
-            return
-        await self._bus.publish(subjects.account(self._venue), self.account(), message_id=snapshot_id)
-        self._last_snapshot_id = snapshot_id
+        return snapshot_id if repeat or snapshot_id != self._last_snapshot_id else None
 
 
 def _item(event: OrderEvent) -> tuple[str, Message, str]:

@@ -23,6 +23,11 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
     record: DecisionRecord | None
 
 
+def packed(remembered: Remembered) -> bytes:
+    """Return what is stored."""
+    return msgspec.msgpack.encode(_Stored(encode_state(remembered.state), remembered.record))
+
+
 class StateMemory:
     """Keep one strategy's state in a key-value bucket."""
 
@@ -49,7 +54,7 @@ class StateMemory:
 
     async def store(self, remembered: Remembered) -> None:
         """Store it, if nobody else has stored anything since; raises IntegrityError otherwise."""
-        value = msgspec.msgpack.encode(_Stored(encode_state(remembered.state), remembered.record))
+        value = packed(remembered)
         if self._revision is None:
             revision = await self._bucket.create(self._key, value)
         else:

@@ -12,10 +12,12 @@ from decimal import Decimal
 import structlog
 from msgspec.structs import replace
 
+from services.rebalancer.commands import CommandDesk
 from services.rebalancer.config import RebalanceConfig
 from services.rebalancer.core import (
     AccountSeen,
     BarsArrived,
+    Decision,
     Inputs,
     IntentRefused,
     MachineEvent,
@@ -24,11 +26,13 @@ from services.rebalancer.core import (
     Params,
     RebalancerState,
     Resumed,
+    Status,
     decide,
     record_of,
+    status_of,
 )
-from services.rebalancer.market import OpenSteps, close_of, holdings_of, is_newer
-from services.rebalancer.memory import Remembered, StateMemory
+from services.rebalancer.market import OpenSteps, holdings_of, is_newer
+from services.rebalancer.memory import Remembered, StateMemory, packed
 from services.rebalancer.telemetry import Telemetry
 from shared.bus import subjects
 from shared.bus.port import Bus, Delivery, Subscription
@@ -91,6 +95,12 @@ class RebalancerService:
         """Return the newest stored state."""
         return self._state
 
+    def status(self, trading_state: str | None = None) -> Status:
+        """Return what an operator sees, as of the newest close."""
+        account, assets = self._account, self._params.config.assets
+        holdings = None if account is None else holdings_of(account, assets, self._quote)
+        return status_of(self._state, self._params, holdings, trading_state)
+
     async def start(self) -> None:
         """Recover: read state, grids and account, publish what a crash may have held back, then consume."""
         config = self._params.config
@@ -110,6 +120,7 @@ class RebalancerService:
             await self._bus.consume(ACCOUNTS, DURABLE, self.on_account, filters=(subjects.account(self._venue),)),
             await self._bus.consume(MD_BARS, DURABLE, self.on_market, filters=self._market_filters()),
         ]
+        self._subscriptions += await CommandDesk(self._bus, self._handle, lambda: self._state, self.status).open()
 
     async def drain(self) -> None:
         """Finish the message in hand and take no more; everything else is stored already."""
@@ -125,6 +136,7 @@ class RebalancerService:
             case Bar() as bar:
                 if bar.close_time_ns > self._state.last_close_ns:
                     self._steps.add(bar)
+                    self._rehearse(bar.close_time_ns)
             case BarsClosed() as closed:
                 await self._on_step(closed, delivery.stream_sequence)
 
@@ -157,8 +169,24 @@ class RebalancerService:
         assets = self._params.config.assets
         closes = await self._closes(closed, stream_sequence)
         holdings = holdings_of(account, assets, self._quote)
-        await self._handle(BarsArrived(closed.close_time_ns, closes, holdings))
+        volumes = self._steps.volumes(closed.close_time_ns) if self._params.config.wants_volumes else {}
+        await self._handle(BarsArrived(closed.close_time_ns, closes, holdings, volumes))
         self._steps.forget(closed.close_time_ns)
+
+    def _rehearse(self, close_time_ns: int) -> None:
+        """Decide on what is known once the last bar is here, and throw the decision away.
+
+        A decision takes five times as long when its code and data have left the processor's caches, which they do
+        between two steps. The core is pure, so a rehearsal changes nothing; the step's end decides.
+        """
+        closes, account = self._steps.closes(close_time_ns), self._account
+        if account is None or any(market not in closes for market in self._markets()):
+            return
+        holdings = holdings_of(account, self._params.config.assets, self._quote)
+        event = BarsArrived(close_time_ns, closes, holdings)
+        inputs = Inputs(self._state, event, self._params, max(self._clock.now_ns(), close_time_ns))
+        outcome = Outcome(*decide(inputs.state, inputs.event, inputs.params, inputs.now_ns))
+        packed(Remembered(outcome.state, record_of(inputs, outcome)))
 
     async def _closes(self, closed: BarsClosed, stream_sequence: int) -> dict[str, Decimal]:
         markets = self._markets()
@@ -169,10 +197,11 @@ class RebalancerService:
             stored = await self._bus.history(MD_BARS, self._bar_subject(), start_sequence=start, limit=LOOK_BACK + 1)
             for each in stored:
                 if isinstance(each.message, Bar) and each.message.close_time_ns == closed.close_time_ns:
-                    closes[each.message.instrument] = close_of(each.message)
+                    self._steps.add(each.message)
+            closes = self._steps.closes(closed.close_time_ns)
         return {market: closes[market] for market in markets if market in closes}
 
-    async def _handle(self, event: MachineEvent) -> None:
+    async def _handle(self, event: MachineEvent) -> Decision:
         async with self._lock:
             await self._flush()
             started_ns = monotonic_ns()
@@ -186,12 +215,19 @@ class RebalancerService:
             self._outbox += [self._addressed(intent) for intent in outcome.decision.intents]
             if record is not None:
                 self._queue_record(record)
-            if self._telemetry is not None:
-                seconds = (monotonic_ns() - started_ns) / 1_000_000_000
-                self._telemetry.count(outcome.state, outcome.decision, seconds)
-            if outcome.decision.intents:
-                _log.info("intents", plan=outcome.decision.plan_id, notes=outcome.decision.notes)
-            await self._flush()
+            seconds = (monotonic_ns() - started_ns) / 1_000_000_000
+            try:
+                await self._flush()
+            finally:
+                # Counting and logging take as long as the decision did: nobody's order waits for them.
+                self._tell(outcome, seconds)
+            return outcome.decision
+
+    def _tell(self, outcome: Outcome, seconds: float) -> None:
+        if self._telemetry is not None:
+            self._telemetry.count(outcome.state, outcome.decision, seconds)
+        if outcome.decision.intents:
+            _log.info("intents", plan=outcome.decision.plan_id, notes=outcome.decision.notes)
 
     async def _flush_alone(self) -> None:
         async with self._lock:

@@ -80,6 +80,16 @@ def test_a_step_that_fails_leaves_nothing(path: Path) -> None:
     journal.close()
 
 
+def test_a_durable_step_is_synced_whatever_the_step_before_was(path: Path) -> None:
+    journal = Journal(path, IDENTITY)
+    full, normal = 2, 1
+    for durable in (True, False, False, True, True, False, True):
+        with journal.step(durable=durable):
+            level = journal._open.execute("PRAGMA synchronous").fetchone()[0]
+            assert level == (full if durable else normal)
+    journal.close()
+
+
 def test_an_approval_cannot_be_used_twice_even_by_mistake(path: Path) -> None:
     filled(path)
     journal = Journal(path, IDENTITY)

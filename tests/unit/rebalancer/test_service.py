@@ -198,6 +198,19 @@ async def test_progress_is_reported_only_when_the_plan_is_done() -> None:
         assert service.state.plan is None
 
 
+async def test_a_breach_in_the_bars_decides_nothing_before_their_end() -> None:
+    async with stack() as made:
+        service = await made.launch()
+        await made.reached(await made.market(FLAT))
+        before, sent = service.state, await made.intents()
+        at_ns = await made.market(PUMP, only_bars=True)
+        await until(lambda: len(service._steps.closes(at_ns)) == len(ASSETS))
+        assert (service.state, await made.intents()) == (before, sent)
+        await made.market(PUMP, only_end=True)
+        await made.reached(at_ns)
+        assert (await made.intents())[len(sent)].instrument == "A-USDT"
+
+
 async def test_no_decision_before_an_account_was_seen() -> None:
     async with stack(account=False) as made:
         service = await made.launch()
