@@ -14,6 +14,7 @@ from services.rebalancer.modes import (
     RebalanceTo,
     TargetMode,
     TriggerMode,
+    parse_weights,
     pick,
     read_markets,
     read_weights,
@@ -167,6 +168,12 @@ class RebalanceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         is_told = self.target_mode is TargetMode.EXPECTED_RETURN and self.expected_returns
         # A return needs two closes.
         return self.lookback_bars + 1 if self.target_mode in _ESTIMATED and not is_told else 0
+
+    def with_weights(self, text: str) -> "RebalanceConfig":
+        """Return the settings with `target_weights` as the text of `weights_file` gives them."""
+        if self.target_weights:
+            raise ValueError("weights_file and target_weights are both given: keep one")
+        return msgspec.structs.replace(self, target_weights=parse_weights(self.weights_file, text))
 
     def given(self, key: str, market: str) -> Decimal | None:
         """Return what `target_weights` or `expected_returns` say of a market; None when they say nothing."""

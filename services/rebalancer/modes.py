@@ -3,6 +3,7 @@
 In: settings. Out: enums, weights by market, tuples of markets. Never: a weight below zero, a market given twice.
 """
 
+import json
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 
@@ -67,6 +68,23 @@ def read_weights(key: str, value: object) -> dict[str, Decimal]:
             raise ValueError(f"{key} names {market or 'no market'} {'twice' if market else ''}: keep one of each")
         found[market] = _number(key, market, number)
     return found
+
+
+def parse_weights(name: str, text: str) -> dict[str, Decimal]:
+    """Return the weights in a file's text: a JSON object, or lines `market,number` with or without a header."""
+    if text.lstrip().startswith("{"):
+        try:
+            found: object = json.loads(text, parse_float=Decimal)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"weights_file {name}: no JSON at line {error.lineno}: {error.msg}") from None
+        return read_weights("weights_file", found)
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    if lines and lines[0].lower().replace(" ", "") in ("market,weight", "asset,weight", "market,number"):
+        lines = lines[1:]
+    pairs = [line.rpartition(",") for line in lines]
+    if not pairs or any(not comma for _, comma, _ in pairs):
+        raise ValueError(f"weights_file {name}: write a JSON object, or a line `BTC-USDT,0.5` for each market")
+    return read_weights("weights_file", ",".join(f"{market.strip()}:{number.strip()}" for market, _, number in pairs))
 
 
 def read_markets(key: str, value: object) -> tuple[str, ...]:

@@ -22,9 +22,11 @@ from services.rebalancer.core.machine import decide
 from services.rebalancer.core.model import Direction, Leg, Plan, Portfolio, Skip, Trigger
 from services.rebalancer.core.past import Past
 from services.rebalancer.core.planning import buys_for, plan_for
+from services.rebalancer.core.preview import Preview, PreviewRow, preview, without_excluded
 from services.rebalancer.core.record import Inputs, Outcome, record_of, replay_record
 from services.rebalancer.core.report import Report
 from services.rebalancer.core.state import RebalancerState, RunningPlan, Stage, decode_state, encode_state
+from services.rebalancer.core.status import Status, status_of
 
 __all__ = [
     "AccountSeen",
@@ -43,6 +45,8 @@ __all__ = [
     "PauseRequested",
     "Plan",
     "Portfolio",
+    "Preview",
+    "PreviewRow",
     "RebalanceRequested",
     "RebalancerState",
     "Report",
@@ -50,12 +54,16 @@ __all__ = [
     "RunningPlan",
     "Skip",
     "Stage",
+    "Status",
     "Trigger",
     "buys_for",
     "decide",
     "decode_state",
     "encode_state",
     "plan_for",
+    "preview",
     "record_of",
     "replay_record",
+    "status_of",
+    "without_excluded",
 ]

@@ -14,6 +14,7 @@ from services.rebalancer.core.events import (
     AccountSeen,
     BarsArrived,
     Decision,
+    Holdings,
     IntentRefused,
     MachineEvent,
     OrderChanged,
@@ -255,18 +256,25 @@ def _real_buys(plan: RunningPlan, params: Params) -> tuple[tuple[Leg, ...], tupl
     return legs, notes + more + tuple(skip.reason for skip in skipped)
 
 
-def _portfolio(state: RebalancerState, event: BarsArrived, params: Params) -> Portfolio:
-    assets, now_ns = params.config.traded, event.close_time_ns
+def portfolio_of(
+    state: RebalancerState, at_ns: int, closes: dict[str, Decimal], holdings: Holdings, params: Params
+) -> Portfolio:
+    """Return what the rules look at: these closes and holdings, and how long ago what was done."""
+    assets = params.config.traded
     rebalanced_ns = state.fired_at_ns.get(REBALANCE_KEY)
     return Portfolio(
         assets=assets,
-        prices={asset: event.closes[asset] for asset in assets if asset in event.closes},
-        quantities={asset: event.holdings.quantities.get(asset, Decimal(0)) for asset in assets},
-        usdt=event.holdings.usdt,
-        elapsed_ns={asset: Decimal(now_ns - at_ns) for asset, at_ns in state.fired_at_ns.items() if asset in assets},
+        prices={asset: closes[asset] for asset in assets if asset in closes},
+        quantities={asset: holdings.quantities.get(asset, Decimal(0)) for asset in assets},
+        usdt=holdings.usdt,
+        elapsed_ns={asset: Decimal(at_ns - fired) for asset, fired in state.fired_at_ns.items() if asset in assets},
         trending=past.trending(state.past, params.config),
-        rebalanced_ago_ns=None if rebalanced_ns is None else Decimal(now_ns - rebalanced_ns),
+        rebalanced_ago_ns=None if rebalanced_ns is None else Decimal(at_ns - rebalanced_ns),
     )
+
+
+def _portfolio(state: RebalancerState, event: BarsArrived, params: Params) -> Portfolio:
+    return portfolio_of(state, event.close_time_ns, event.closes, event.holdings, params)
 
 
 def _allocation_is_cooling(state: RebalancerState, event: BarsArrived, params: Params) -> bool:

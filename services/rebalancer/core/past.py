@@ -47,9 +47,13 @@ def extended(
     row = tuple(float(price) for price in prices if price is not None and is_plausible(price) and price > 0)
     if len(row) < len(assets) or 0.0 in row:
         return past
-    told = tuple(float(volumes[asset]) if asset in volumes else None for asset in assets)
+    told = tuple(_told(volumes.get(asset)) for asset in assets)
     kept = config.lookback
     return Past(assets, (*past.closes, row)[-kept:], (*past.volumes, told)[-kept:])
+
+
+def _told(volume: Decimal | None) -> float | None:
+    return float(volume) if volume is not None and is_plausible(volume) and volume >= 0 else None
 
 
 def trending(past: Past, config: RebalanceConfig) -> tuple[str, ...]:
