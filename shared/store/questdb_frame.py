@@ -26,6 +26,7 @@ TIME_MIN_NS = 1_230_768_000_000_000_000  # 2009-01-01
 TIME_MAX_NS = 4_102_444_800_000_000_000  # 2100-01-01
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
+WORD_MAX = 1_000
 _NAMED = ("venue", "instrument", "strategy")
 _TABLE_KEY = b"table"
 _IPC_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -77,7 +78,9 @@ def pandas_of(frame: pa.Table) -> "object":
     """Return a frame as the client takes it: categories for symbols, arrays of (2, levels) for the sides of a book."""
     import pandas as pd  # noqa: PLC0415 - an extra, loaded only where QuestDB is used
 
-    plain = frame.select([name for name in frame.column_names if name not in BOOK_SIDES])
+    # What is left out is NULL, and a category without a word has no type that the client knows.
+    present = [name for name in frame.column_names if frame.column(name).null_count < frame.num_rows]
+    plain = frame.select([name for name in present if name not in BOOK_SIDES])
 
     def kind(of: pa.DataType) -> object:
         return None if pa.types.is_dictionary(of) or pa.types.is_timestamp(of) else pd.ArrowDtype(of)
@@ -157,6 +160,18 @@ def _bad_names(name: str, values: pa.ChunkedArray) -> _Found:
     ]
 
 
+def _bad_words(name: str, values: pa.ChunkedArray) -> _Found:
+    # Line protocol ends a word at a NUL.
+    bad = {value for value in values.unique().to_pylist() if value and (len(value) > WORD_MAX or "\0" in value)}
+    if not bad:
+        return ()
+    return [
+        (place, f"{name} {value!r:.60} is no word: {WORD_MAX} characters at most, no NUL")
+        for place, value in enumerate(values.to_pylist())
+        if value in bad
+    ]
+
+
 def _bad_reals(name: str, values: pa.ChunkedArray) -> _Found:
     if pc.all(pc.is_finite(values), min_count=0).as_py():
         return ()
@@ -189,6 +204,7 @@ _Check = tuple[Callable[[Table, Column], bool], Callable[[str, pa.ChunkedArray],
 _CHECKS: tuple[_Check, ...] = (
     (lambda table, column: column.name == table.event_time, _bad_times),
     (lambda _, column: column.name in _NAMED, _bad_names),
+    (lambda _, column: is_symbol(column), _bad_words),
     (lambda _, column: column.type is Kind.REAL, _bad_reals),
     (lambda _, column: column.type is Kind.INTEGER, _bad_integers),
     (lambda _, column: column.name in BOOK_SIDES and isinstance(column.type, ListOf), _bad_levels),

@@ -6,6 +6,7 @@ time-out, more connections than the pool's few.
 
 import asyncio
 import base64
+import datetime
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,9 +15,11 @@ from typing import TYPE_CHECKING, Self
 
 import msgspec
 
+from shared.clock import NANOSECONDS_PER_SECOND
 from shared.errors import InputError, StoreUnavailableError
 from shared.messages import Message
 from shared.store.columns import Column, Kind, Value, message_of
+from shared.store.questdb_frame import TIME_MAX_NS
 from shared.store.questdb_schema import BOOK_SIDES, TIME, VIEW_TIMEFRAMES, stored_columns, view_name
 from shared.store.tables import TABLE_BY_NAME, Table
 
@@ -102,10 +105,10 @@ class QuestdbReader:
         if described is None:
             raise InputError(f"no table {table!r}: choose one of {', '.join(TABLE_BY_NAME)}")
         present = {column.name for column in stored_columns(described)}
-        conditions, values = [f"{TIME} >= CAST($1 AS TIMESTAMP_NS)"], list[object]([since_ns])
+        conditions, values = [f"{TIME} >= {_time(1)}"], list[object]([_iso(since_ns)])
         if until_ns is not None:
-            values.append(until_ns)
-            conditions.append(f"{TIME} < CAST(${len(values)} AS TIMESTAMP_NS)")
+            values.append(_iso(until_ns))
+            conditions.append(f"{TIME} < {_time(len(values))}")
         for name, value in (("venue", venue), ("instrument", instrument)):
             if value is None:
                 continue
@@ -130,9 +133,9 @@ class QuestdbReader:
         sql = (
             f"SELECT CAST({TIME} AS LONG) AS open_time_ns, venue, instrument, open, high, low, close, volume, "  # noqa: S608 - as above
             f'quote_volume, trades FROM "{view_name(timeframe)}" '
-            f"WHERE {TIME} >= CAST($1 AS TIMESTAMP_NS) AND venue = $2 AND instrument = $3 ORDER BY {TIME} DESC LIMIT $4"
+            f"WHERE {TIME} >= {_time(1)} AND venue = $2 AND instrument = $3 ORDER BY {TIME} DESC LIMIT $4"
         )
-        rows = await self._fetch(sql, [since_ns, venue, instrument, _limit(limit)])
+        rows = await self._fetch(sql, [_iso(since_ns), venue, instrument, _limit(limit)])
         names = TradeBar.__struct_fields__
         return tuple(msgspec.convert(dict(zip(names, row, strict=True)), TradeBar) for row in reversed(rows))
 
@@ -154,6 +157,19 @@ class QuestdbReader:
                 return rows
         except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise StoreUnavailableError(f"QuestDB did not answer: {error}") from error
+
+
+def _time(place: int) -> str:
+    # As text: for a number the server asks the client for a DOUBLE, which rounds a time to 256 ns.
+    return f"${place}::VARCHAR::TIMESTAMP_NS"
+
+
+def _iso(time_ns: int) -> str:
+    if not 0 <= time_ns < TIME_MAX_NS:
+        raise InputError(f"{time_ns} is no time in nanoseconds UTC between 1970 and 2099")
+    seconds, nanoseconds = divmod(time_ns, NANOSECONDS_PER_SECOND)
+    moment = datetime.datetime.fromtimestamp(seconds, datetime.UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
 def _tie_breaker(present: set[str]) -> str:

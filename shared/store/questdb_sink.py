@@ -23,12 +23,10 @@ from shared.store.questdb_schema import (
     TIME,
     add_column_ddl,
     columns_ddl,
-    is_symbol,
-    stored_columns,
     table_ddl,
     views_ddl,
 )
-from shared.store.tables import TABLE_BY_NAME, TABLES, Table
+from shared.store.tables import TABLES, Table
 
 if TYPE_CHECKING:
     from questdb import Sender
@@ -107,13 +105,13 @@ class QuestdbSink:
         from questdb import QuestDBError, QuestDBErrorCode  # noqa: PLC0415 - an extra
 
         try:
-            sender = self._sender = self._sender or self._connected()
+            # An idle sender has length 0, so `or` would make a new one each time.
+            sender = self._sender = self._connected() if self._sender is None else self._sender
             # A buffer of our own: after an error nothing of it is left to be sent with the next one.
             buffer = sender.new_buffer()
             for frame in frames:
                 name = table_name(frame)
-                symbols = [column.name for column in stored_columns(TABLE_BY_NAME[name]) if is_symbol(column)]
-                buffer.dataframe(pandas_of(frame), table_name=name, symbols=symbols, at=TIME)
+                buffer.dataframe(pandas_of(frame), table_name=name, at=TIME)
             sender.flush(buffer)
         except QuestDBError as error:
             if error.code is QuestDBErrorCode.ServerFlushError and _is_about_rows(str(error)):
