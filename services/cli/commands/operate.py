@@ -43,7 +43,7 @@ def release(
     state_dir: StateDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Trust a market again that was frozen because its price jumped, as after a redenomination."""
+    """Trust a market again that was frozen because its price jumped. First see that your balance was swapped too."""
     arguments = msgspec.json.encode({"instrument": bus_symbol(instrument)}).decode()
     _command("release", reason, state_dir, as_json=as_json, service="market_data", arguments=arguments)
 

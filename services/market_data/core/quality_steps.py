@@ -10,10 +10,10 @@ from collections.abc import Mapping
 
 import msgspec
 
-from services.market_data.core.feed import Candle, MarketStep
+from services.market_data.core.feed import Candle, Feed, MarketStep
 from services.market_data.core.quality import Channel, QualityState, assess
 from services.market_data.core.quality_words import ACCEPTED, Limits, Verdict
-from shared.messages import Bar
+from shared.messages import Bar, Instrument
 
 type States = Mapping[str, QualityState]
 
@@ -37,12 +37,14 @@ def screen(states: States, step: MarketStep, limits: Limits) -> Screened:
             continue
         bar = _bar_of(step, candle, state.bar)
         after[candle.instrument], verdicts[candle.instrument] = assess(state, bar, limits, step.close_time_ns)
-    unusable = {name for name, verdict in verdicts.items() if not verdict.is_usable}
-    if not unusable:
-        return Screened(step, after, verdicts)
-    kept = tuple(candle for candle in step.candles if candle.instrument not in unusable)
-    missing = (*step.missing, *(candle.instrument for candle in step.candles if candle.instrument in unusable))
-    return Screened(msgspec.structs.replace(step, candles=kept, missing=missing), after, verdicts)
+    unusable = tuple(name for name, verdict in verdicts.items() if not verdict.is_usable)
+    return Screened(without(step, unusable) if unusable else step, after, verdicts)
+
+
+def without(step: MarketStep, instruments: tuple[str, ...]) -> MarketStep:
+    """Return the step with the bars of `instruments` moved to `missing`, after what is missing already."""
+    kept = tuple(candle for candle in step.candles if candle.instrument not in instruments)
+    return msgspec.structs.replace(step, candles=kept, missing=(*step.missing, *instruments))
 
 
 def resumed(newest: Bar | None, frozen: str | None, released_ns: int | None) -> QualityState:
@@ -74,3 +76,56 @@ def _bar_of(step: MarketStep, candle: Candle, channel: Channel) -> Bar:
         ts_recv_ns=step.close_time_ns,
         sequence=channel.sequence or 0,
     )
+
+
+class ScreenedFeed:
+    """Give a feed's steps as they may be published: for backtests, which have no guard before them."""
+
+    def __init__(self, feed: Feed, limits: Limits) -> None:
+        self._feed, self._limits = feed, limits
+        self._states: States = {}
+        self._judged = 0
+        self._withheld: dict[int, tuple[str, ...]] = {}
+
+    @property
+    def timeframe(self) -> str:
+        """Return the interval of the bars."""
+        return self._feed.timeframe
+
+    @property
+    def instruments(self) -> tuple[Instrument, ...]:
+        """Return the instruments and their grids."""
+        return self._feed.instruments
+
+    @property
+    def first_open_ns(self) -> int:
+        """Return the open time of step 1."""
+        return self._feed.first_open_ns
+
+    @property
+    def description(self) -> str:
+        """Return a few words for people."""
+        return self._feed.description
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """Return what makes this feed this feed."""
+        return self._feed.identity
+
+    def step(self, number: int) -> MarketStep | None:
+        """Return step `number` without the bars that may not be published, or None after the last."""
+        step = self._feed.step(number)
+        while step is not None and self._judged < number:
+            self._judge(self._judged + 1)
+        if step is None or number not in self._withheld:
+            return step
+        return without(step, self._withheld[number])
+
+    def _judge(self, number: int) -> None:
+        step = self._feed.step(number)
+        assert step is not None
+        screened = screen(self._states, step, self._limits)
+        self._states, self._judged = screened.states, number
+        withheld = tuple(name for name, verdict in screened.verdicts.items() if not verdict.is_usable)
+        if withheld:
+            self._withheld[number] = withheld

@@ -13,7 +13,7 @@ from prometheus_client import generate_latest
 from services.market_data.config import MarketDataConfig, MissingBars
 from services.market_data.core.candles import RawSeries
 from services.market_data.core.feed import Candle, Feed, MarketStep
-from services.market_data.core.quality_steps import screen
+from services.market_data.core.quality_steps import ScreenedFeed, screen
 from services.market_data.core.quality_words import Action, Finding, Limits
 from services.market_data.core.replay import ReplayRules, build_replay
 from services.market_data.replay_file import load_replay
@@ -265,6 +265,21 @@ async def test_the_guard_can_be_switched_off(world):
         for value in (1.0, 0.0, -3.0, float("nan")):
             with pytest.raises(ValueError, match=name):
                 MarketDataConfig(**{name: value})  # type: ignore[arg-type]
+
+
+async def test_a_screened_feed_gives_what_the_service_publishes(world):
+    await world.play(redenominated(), 5)
+    feed = ScreenedFeed(redenominated(), MarketDataConfig().limits)
+    assert feed.step(5) == feed.step(5)
+    for closed in world.closed():
+        step = feed.step(closed.step)
+        assert step is not None
+        assert (step.missing, step.final) == (closed.missing, closed.final)
+        assert tuple(one.instrument for one in step.candles) == closed.instruments
+    assert feed.step(6) is None
+    plain = redenominated()
+    assert (feed.timeframe, feed.instruments, feed.identity) == (plain.timeframe, plain.instruments, plain.identity)
+    assert (feed.first_open_ns, feed.description) == (plain.first_open_ns, plain.description)
 
 
 def candle(price: float) -> Candle:
