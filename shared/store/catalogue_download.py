@@ -24,6 +24,7 @@ from shared.store.catalogue_rows import BARS, bars_table
 GRACE_NS = 10_000_000_000
 PAGES_PER_COMMIT = 10
 DISTRUST_MAX = 4
+ROWS_BESIDE_HOLE = 2
 DAY_NS = 86_400_000_000_000
 VALUES = ("open", "high", "low", "close", "volume")
 
@@ -65,6 +66,7 @@ class Download:
         self._pages: list[pa.Table] = []
         self._answered: list[Range] = []
         self._result = Downloaded(key)
+        self._longest = 0
 
     @property
     def result(self) -> Downloaded:
@@ -106,29 +108,35 @@ class Download:
             begin, is_first = until, False
 
     async def _page(self, begin: int, until: int) -> Checked:
-        """Return a page. Holes are asked for again until an answer brings nothing new: then they are believed.
+        """Return a page; a hole is believed when a second answer has it too.
 
-        The second question takes in the bars beside the holes. An answer that lacks one of those is none.
+        The second question takes in the bars beside the holes: an answer that lacks one of those is none. An answer as
+        long as the longest so far may have been cut at the venue's limit: what lies beyond its ends stays open.
         """
         checked = check_page(self._key, await self._ask(begin, until))
+        self._longest = max(self._longest, checked.table.num_rows)
+        believed: list[Range] = []
         distrusted = 0
-        while holes := _holes(checked, (begin, until), self._interval_ns):
-            asked = max(begin, holes[0][0] - self._interval_ns), min(until, holes[-1][1] + self._interval_ns)
+        while holes := _without(_holes(checked, (begin, until), self._interval_ns), believed):
+            # All holes at once; what that leaves open, one at a time.
+            last = holes[0] if believed else holes[-1]
+            asked = max(begin, holes[0][0] - self._interval_ns), min(until, last[1] + self._interval_ns)
             more = check_page(self._key, await self._ask(*asked))
             known, told = _open_times(checked), _open_times(more)
+            self._longest = max(self._longest, len(told))
             if any(asked[0] <= time < asked[1] for time in known - told):
                 distrusted += 1
                 if distrusted == DISTRUST_MAX:
                     raise UnavailableError(
-                        f"{self._key.venue} gives other {self._key.timeframe} bars of {self._key.instrument} each time: "
+                        f"{self._key.venue} gives other bars of {self._key.instrument} each time: "
                         "nothing of that answer is kept; try again later"
                     )
                 continue
             fresh = pa.array([time not in known for time in more.table["open_time_ns"].to_pylist()], pa.bool_())
             both = pa.concat_tables([checked.table, more.table.filter(fresh)])
             checked = Checked(both, tuple(one for one in more.refused if one[0] not in known))
-            if told <= known:
-                break
+            is_whole = len(told) < max(self._longest, ROWS_BESIDE_HOLE + 1)
+            believed.append(asked if is_whole else (min(told), max(told)))
         return checked
 
     async def _first_bar(self, begin: int, end: int) -> int:
@@ -222,6 +230,10 @@ def check_page(key: SeriesKey, rows: Sequence[RawCandle]) -> Checked:
 def _holes(checked: Checked, asked: Range, interval_ns: int) -> list[Range]:
     times = checked.table["open_time_ns"].to_pylist()
     return subtract(asked, [(time, time + interval_ns) for time in times])
+
+
+def _without(holes: Sequence[Range], believed: Sequence[Range]) -> list[Range]:
+    return [left for hole in holes for left in subtract(hole, believed)]
 
 
 def _open_times(checked: Checked) -> set[int]:
