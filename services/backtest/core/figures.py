@@ -18,6 +18,7 @@ from shared.domain.money import ZERO, add, subtract, total
 from shared.domain.performance import DAYS_PER_YEAR, Drawdown, Series, defined
 
 EXPONENT_MAX = 700.0
+INITIAL = "allocate"
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -109,7 +110,7 @@ def figures(
         drawdown_recovered_ns=recovered_ns,
         longest_drawdown_days=_longest_fall(times, curve),
         rebalance_count=len(plans),
-        trigger_count=sum(plan.asset is not None for plan in plans),
+        trigger_count=sum(plan.direction != INITIAL for plan in plans),
         orders=len(log.intents),
         fills=len(fills),
         refused=len(log.refusals),

@@ -1,5 +1,7 @@
 """The same bars through the services and through the engine: identical decisions, fills, money (requirement N2)."""
 
+import json
+import re
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +23,7 @@ from services.rebalancer.config import RebalanceConfig
 from services.risk.config import RiskConfig
 from shared.config import timeframe_ns
 from shared.domain.digests import decisions_digest, fills_digest, unique_by, unique_fills
+from shared.domain.money import plain
 from shared.messages import DecisionRecord
 from shared.testing.data import data_file
 from tests.integration.backtest.pipeline import run_pipeline
@@ -60,7 +63,29 @@ def assert_same(messages: RunMessages, log: RunLog) -> None:
 def first_records(decisions: Sequence[DecisionRecord]) -> list[DecisionRecord]:
     # Later records of a plan, and risk's refusals, come in the order in which messages happened to arrive.
     decided = [record for record in decisions if record.service == "rebalancer"]
-    return unique_by(decided, lambda one: one.correlation_id)
+    return [
+        msgspec.structs.replace(one, inputs=plain_json(one.inputs), outcome=plain_json(one.outcome))
+        for one in unique_by(decided, lambda one: one.correlation_id)
+    ]
+
+
+def plain_json(text: str) -> str:
+    # 0E-7 and 0 are the same amount.
+    return json.dumps(_plain(json.loads(text)))
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9.]+(E[+-]?[0-9]+)?", value):
+        return plain(Decimal(value))
+    return value
+
+
+def with_rules(**rules: object) -> BacktestSettings:
+    return BacktestSettings(rebalancer=msgspec.convert(rules, RebalanceConfig, strict=False))
 
 
 SETTINGS = {
@@ -72,6 +97,16 @@ SETTINGS = {
             half_spread_bps=Decimal(0), slippage_bps=Decimal(0), maker_fee_rate=Decimal(0), taker_fee_rate=Decimal(0)
         ),
         risk=RiskConfig(position_limit=Decimal(1)),
+    ),
+    "inverse volatility in absolute bands": with_rules(
+        target_mode="inverse_volatility", trigger="absolute_band", lookback_bars=20, trend_filter=True
+    ),
+    "volume weights by the calendar": with_rules(target_mode="volume", trigger="calendar", calendar_hours=24),
+    "minimum variance, hybrid": with_rules(
+        target_mode="minimum_variance", trigger="hybrid", lookback_bars=15, rebalance_to="half_band"
+    ),
+    "fixed weights in relative bands": with_rules(
+        target_mode="fixed", trigger="relative_band", target_weights="HANA:0.35,AIA:0.2,XAN:0.15", position_limit=1
     ),
     "strict gate": BacktestSettings(
         capital=Decimal(50_000), risk=RiskConfig(notional_max_usdt=Decimal(9_000), position_limit=Decimal("0.3"))

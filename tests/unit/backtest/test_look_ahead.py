@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from services.backtest.config import BacktestSettings
@@ -14,9 +15,20 @@ from services.rebalancer.config import RebalanceConfig
 from tests.unit.backtest.worlds import ABC, TableFeed, run, violent_feed, with_timing
 
 STEPS = 150
+
+
+def rules(**values: object) -> Rebalancing:
+    return Rebalancing(msgspec.convert({"assets": ABC, **values}, RebalanceConfig, strict=False), full_journal=True)
+
+
 # Every strategy there is; a new one has its line here.
 STRATEGIES = {
     "rebalancer": lambda: Rebalancing(RebalanceConfig(assets=ABC), full_journal=True),
+    "inverse volatility": lambda: rules(target_mode="inverse_volatility", trigger="absolute_band", lookback_bars=12),
+    "volume by calendar": lambda: rules(target_mode="volume", trigger="calendar", calendar_hours=12),
+    "minimum variance": lambda: rules(
+        target_mode="minimum_variance", trigger="hybrid", lookback_bars=12, trend_filter=True, trend_bars=6
+    ),
     "ema_cross": lambda: EmaCross(ABC, fast=3, slow=8),
 }
 BOTH = [FillTiming.CLOSE, FillTiming.NEXT_OPEN]
