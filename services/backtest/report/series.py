@@ -212,7 +212,8 @@ def _btc_curve(times_ns: Sequence[int], own: Sequence[Value], btc: Mapping[int, 
 
 def _has_bands(result: BacktestResult) -> bool:
     rules = result.facts.settings.rebalancer
-    return set(rules.assets) == set(result.log.assets) and rules.strategy == result.facts.strategy
+    is_own = set(rules.traded) == set(result.log.assets) and rules.strategy == result.facts.strategy
+    return is_own and rules.is_cascade
 
 
 def _before(result: BacktestResult, index: int, fills: Sequence[FillRow]) -> tuple[list[float], float]:
