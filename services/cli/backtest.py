@@ -5,11 +5,9 @@ Never: a run before every option and every candle is checked; half an answer on 
 """
 
 import asyncio
-import importlib
-import importlib.util
 import sys
 from pathlib import Path
-from typing import Annotated, Protocol, cast
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -19,6 +17,7 @@ from services.backtest.api import run_rebalancer
 from services.backtest.config import BacktestSettings
 from services.backtest.core import FillTiming
 from services.backtest.data import LoadedMarket, bus_names, data_path, load_market
+from services.backtest.report import write_report
 from services.backtest.result import BacktestResult
 from services.backtest.summary import summary_view
 from services.cli.backtest_input import read_settings
@@ -27,17 +26,6 @@ from shared.errors import ConfigError, InputError
 EXIT_INPUT = 2
 # A shorter run is over before a progress bar could be read.
 CANDLES_MIN = 20_000
-
-REPORT = "services.backtest.report"
-
-
-class Reporter(Protocol):
-    """Be what the report package offers."""
-
-    def write_report(self, result: BacktestResult, path: Path) -> None:
-        """Write a self-contained HTML file."""
-        ...
-
 
 app = typer.Typer(no_args_is_help=True, help="Run strategies over recorded candles.")
 
@@ -98,8 +86,8 @@ def rebalancer(
     try:
         if gaps not in ("hold", "refuse"):
             raise ConfigError(f"--gaps must be hold or refuse, got {gaps!r}")
-        if report is not None:
-            _reporter()
+        if report is not None and not report.resolve().parent.is_dir():
+            raise ConfigError(f"--report {report}: there is no such folder: make it, or choose another")
         names, quote = bus_names(assets.split(","))
         chosen = read_settings(
             settings or [], assets=tuple(names), quote_asset=quote, capital=capital, fee=fee, fills=fills
@@ -138,16 +126,8 @@ def _show(result: BacktestResult, written: list[Path], *, as_json: bool) -> None
         console.print(f"written: {path}", soft_wrap=True)
 
 
-def _reporter() -> Reporter:
-    # Imported late: its parts are heavy, and most runs want no report.
-    found = importlib.import_module(REPORT) if importlib.util.find_spec(REPORT) is not None else None
-    if found is None or not hasattr(found, "write_report"):
-        raise ConfigError("--report: this build has no report: leave it out")
-    return cast(Reporter, found)
-
-
 def _write_report(result: BacktestResult, path: Path) -> None:
     try:
-        _reporter().write_report(result, path)
+        write_report(result, path)
     except OSError as error:
         raise ConfigError(f"--report {path}: {error.strerror}: choose a file that can be written") from error

@@ -117,6 +117,14 @@ def test_csv_files_hold_positions_profits_and_fills(data: Path, tmp_path: Path) 
     assert gains == Decimal(last["realized_profit"])
 
 
+def test_report_is_one_file_that_names_the_assets(data: Path, tmp_path: Path) -> None:
+    done = call(data, "--assets", BASKET, "--report", str(tmp_path / "out.html"))
+    assert done.exit_code == 0
+    assert str(tmp_path / "out.html") in done.stdout
+    text = (tmp_path / "out.html").read_text()
+    assert text.lower().startswith("<!doctype html>") and all(name in text for name in NAMES)
+
+
 def test_summary_is_readable_without_json(data: Path) -> None:
     done = call(data, "--assets", BASKET)
     assert done.exit_code == 0
@@ -147,6 +155,7 @@ def test_summary_is_readable_without_json(data: Path) -> None:
         (["--assets", BASKET, "--set", "excution.slippage_bps=0"], "did you mean execution?"),
         (["--assets", BASKET, "--set", "assets=A"], "give the basket with --assets"),
         (["--assets", BASKET, "--set", "position_limit=40"], "write 0.4 for 40 %"),
+        (["--assets", BASKET, "--report", "/nowhere/report.html"], "there is no such folder"),
         (["--assets", BASKET, "--csv-dir", "/proc/nowhere"], "choose a folder that can be written"),
     ],
 )
