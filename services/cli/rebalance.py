@@ -1,4 +1,4 @@
-"""`cascade rebalance plan`: what the rules would do with a portfolio that the user gives.
+"""`cascade rebalance plan | preview`: what the rules would do, with a portfolio that the user gives or the stack's.
 
 In: a file or standard input, one JSON object a line. Out: a table, or one JSON line each with `--json`.
 Never: half an answer. Everything is read and checked before anything is printed; the first mistake ends it with exit
@@ -6,6 +6,7 @@ code 2 and a sentence naming line, field and fix.
 """
 
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -14,19 +15,37 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from services.cli.rebalance_input import read_config, read_portfolios
+from services.cli import rebalance_live as live
+from services.cli.commands.options import AsJson, StateDir, print_json
+from services.cli.rebalance_history import history
+from services.cli.rebalance_input import for_basket, read_config, read_portfolios, read_states
+from services.cli.rebalance_view import DEFAULT_SLIPPAGE, Slippage, console, read_slippage, show_preview
 from services.rebalancer.config import RebalanceConfig
-from services.rebalancer.core import Direction, Leg, Plan, Portfolio, plan_for
-from shared.errors import CascadeError, InputError
+from services.rebalancer.core import Direction, Leg, Plan, Portfolio, Preview, plan_for
+from services.rebalancer.core import preview as preview_for
+from shared.errors import CascadeError, ConfigError, InputError
 
 EXIT_INPUT = 2
 
-app = typer.Typer(no_args_is_help=True, help="Ask the cascade's rules.")
+HELP = "Ask the rebalancer: plan, preview, now, status, pause, resume, history."
+app = typer.Typer(no_args_is_help=True, help=HELP)
+
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a rule, for example position_limit=1. May repeat."),
+]
 
 
-@app.callback()
+@app.callback(help=HELP)
 def rebalance() -> None:
-    """Ask the cascade's rules."""
+    """Ask the rebalancer."""
+
+
+app.command("now")(live.now)
+app.command("status")(live.status)
+app.command("pause")(live.pause)
+app.command("resume")(live.resume)
+app.command("history")(history)
 
 
 @app.command()
@@ -39,10 +58,7 @@ def plan(
             help="Portfolios, a JSON object a line: prices, quantities, usdt, minutes_since_rebalance. - reads stdin.",
         ),
     ],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a rule, for example position_limit=1. May repeat."),
-    ] = None,
+    settings: Settings = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line for each portfolio.")] = False,
 ) -> None:
     """Say what the rules would do with each portfolio, and why."""
@@ -60,6 +76,46 @@ def plan(
         _show(console, number, portfolio, answer, config)
 
 
+@app.command()
+def preview(
+    state: Annotated[
+        str | None,
+        typer.Option("--state", metavar="FILE|-", help="A portfolio as for `plan` [default: the running stack's]"),
+    ] = None,
+    settings: Settings = None,
+    slippage: Slippage = DEFAULT_SLIPPAGE,
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show drift, orders, cost and weights afterwards of a rebalance to target; sends nothing."""
+    try:
+        expected = read_slippage(slippage)
+        if state is None:
+            if settings:
+                raise InputError("--set needs --state: the running stack has its own settings")
+            shown = [live.preview_of(live.ask_status(state_dir), expected)]
+        else:
+            shown = _offline(state, settings or [], expected)
+    except InputError as error:
+        _refuse(str(error), "preview")
+    except ConfigError as error:
+        _refuse(str(error), "preview")
+    for one in shown:
+        if as_json:
+            print_json(one)
+        else:
+            show_preview(console(), one)
+
+
+def _offline(state: str, settings: list[str], slippage: Decimal) -> list[Preview]:
+    config = read_config(settings)
+    found = []
+    for portfolio, past in read_states(_read(state), config):
+        basket = for_basket(config, tuple(portfolio.prices))
+        found.append(preview_for(portfolio, basket, {}, past, slippage=slippage))
+    return found
+
+
 def _read(source: str) -> str:
     if source == "-":
         payload, name = sys.stdin.buffer.read(), "standard input"
@@ -75,8 +131,8 @@ def _read(source: str) -> str:
         raise InputError(f"--state {name}: not UTF-8 text at byte {error.start}: save it as UTF-8") from error
 
 
-def _refuse(text: str) -> NoReturn:
-    sys.stderr.write(f"cascade rebalance plan: {text}\n")
+def _refuse(text: str, command: str = "plan") -> NoReturn:
+    sys.stderr.write(f"cascade rebalance {command}: {text}\n")
     raise typer.Exit(EXIT_INPUT)
 
 

@@ -8,13 +8,16 @@ import difflib
 import json
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
+from pathlib import Path
 from typing import NoReturn
 
 import msgspec
 
-from services.rebalancer.config import RebalanceConfig
-from services.rebalancer.core import Portfolio
+from services.rebalancer.config import RebalanceConfig, is_named
+from services.rebalancer.core import Past, Portfolio
 from services.rebalancer.core.model import EXACT, NANOSECONDS_PER_MINUTE, is_plausible
+from services.rebalancer.core.past import extended
+from services.rebalancer.core.retarget import aimed
 from shared.errors import ConfigError, InputError
 
 _EXAMPLES = {
@@ -43,7 +46,7 @@ def read_config(settings: Sequence[str]) -> RebalanceConfig:
             raise ConfigError(f"--set {setting}: {key} is given twice: keep one")
         changed[key] = [asset.strip() for asset in text.split(",")] if key == "assets" else text
     try:
-        return msgspec.convert(changed, RebalanceConfig, strict=False)
+        return _with_weights_file(msgspec.convert(changed, RebalanceConfig, strict=False))
     except msgspec.ValidationError as error:
         text, _, location = str(error).partition(" - at `$.")
         key = location.rstrip("`")
@@ -51,8 +54,27 @@ def read_config(settings: Sequence[str]) -> RebalanceConfig:
         raise ConfigError(f"{where}{text}" + (f": write for example {_example(key)}" if key else "")) from error
 
 
+def for_basket(config: RebalanceConfig, assets: tuple[str, ...]) -> RebalanceConfig:
+    """Return the rules for these assets, if they name no basket; raises ConfigError when they do not fit it."""
+    if config.assets:
+        return config
+    try:
+        return msgspec.structs.replace(config, assets=assets)
+    except ValueError as error:
+        raise ConfigError(f"--set {error}") from error
+
+
 def read_portfolios(text: str, config: RebalanceConfig) -> list[Portfolio]:
     """Return one portfolio for each line that is not blank; raises InputError naming line, field and fix."""
+    return [portfolio for portfolio, _ in read_states(text, config)]
+
+
+def read_states(text: str, config: RebalanceConfig) -> list[tuple[Portfolio, Past]]:
+    """Return each line's portfolio, and the past that its `history` and `volumes` tell (most lines tell none).
+
+    `history` holds closes before the current prices, `volumes` quote volumes up to now, both by asset, oldest first.
+    With a trigger other than the cascade's the portfolio has its target weights, where they are known.
+    """
     found = [_Line(number).read(line, config) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     if not found:
         raise InputError(f"the input is empty: give one JSON object a line with {', '.join(FIELDS)}")
@@ -63,7 +85,7 @@ class _Line:
     def __init__(self, number: int) -> None:
         self._number = number
 
-    def read(self, line: str, config: RebalanceConfig) -> Portfolio:
+    def read(self, line: str, config: RebalanceConfig) -> tuple[Portfolio, Past]:
         fields = self._object(self._json(line), "the line")
         for field in FIELDS:
             if field not in fields:
@@ -75,13 +97,49 @@ class _Line:
         for asset in config.assets:
             if asset not in prices:
                 self._fail(f"prices.{asset} is missing, though `assets` names it: add it")
-        return Portfolio(
-            assets=config.assets or tuple(prices),
+        elapsed_ns = {asset: EXACT.multiply(elapsed, _MINUTE_NS) for asset, elapsed in minutes.items()}
+        portfolio = Portfolio(
+            assets=tuple(asset for asset in config.assets or prices if not is_named(config.excluded_assets, asset)),
             prices=prices,
             quantities=quantities,
             usdt=self._read_number(fields["usdt"], "usdt"),
-            elapsed_ns={asset: EXACT.multiply(elapsed, _MINUTE_NS) for asset, elapsed in minutes.items()},
+            elapsed_ns=elapsed_ns,
+            # The newest of the assets' rebalances is taken for the portfolio's.
+            rebalanced_ago_ns=min(elapsed_ns.values(), default=None),
         )
+        basket = for_basket(config, tuple(prices)) if config.lookback or not config.is_cascade else config
+        past = self._past(fields, prices, portfolio.assets, basket)
+        if basket.lookback or not basket.is_cascade:
+            portfolio, _ = aimed(portfolio, basket, past)
+        return portfolio, past
+
+    def _past(
+        self, fields: dict[str, object], prices: dict[str, Decimal], assets: tuple[str, ...], config: RebalanceConfig
+    ) -> Past:
+        closes = self._series(fields.get("history", {}), "history", assets, positive=True)
+        volumes = self._series(fields.get("volumes", {}), "volumes", assets)
+        steps = max((len(each) for each in (*closes.values(), *volumes.values())), default=0)
+        past = Past()
+        for step in range(-steps, 0):
+            row = {asset: closes[asset][step] if closes.get(asset) else prices[asset] for asset in assets}
+            told = {asset: volumes[asset][step] for asset in assets if volumes.get(asset)}
+            past = extended(past, row, told, config)
+        # The current prices are the newest close, and with volumes the newest volume is theirs already.
+        return past if volumes and not closes else extended(past, prices, {}, config)
+
+    def _series(
+        self, value: object, field: str, assets: tuple[str, ...], *, positive: bool = False
+    ) -> dict[str, list[Decimal]]:
+        found: dict[str, list[Decimal]] = {}
+        for asset, numbers in self._object(value, field).items():
+            if not isinstance(numbers, list):
+                self._fail(f"{field}.{asset} is {_shown(numbers)}: give a list of numbers, oldest first")
+            found[asset] = [self._read_number(each, f"{field}.{asset}", positive=positive) for each in numbers]
+        if found and (lacking := [asset for asset in assets if asset not in found]):
+            self._fail(f"{field} leaves out {lacking[0]}: give every asset's, equally many")
+        if len({len(numbers) for asset, numbers in found.items() if asset in assets}) > 1:
+            self._fail(f"{field} has lists of different lengths: give every asset equally many")
+        return {asset: found[asset] for asset in assets if asset in found}
 
     def _json(self, line: str) -> object:
         try:
@@ -153,8 +211,21 @@ class _Line:
         raise InputError(f"line {self._number}: {text}")
 
 
+def _with_weights_file(config: RebalanceConfig) -> RebalanceConfig:
+    if not config.weights_file:
+        return config
+    try:
+        return config.with_weights(Path(config.weights_file).read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise ConfigError(f"--set weights_file={config.weights_file}: {error.strerror}: name a file") from error
+    except ValueError as error:
+        raise ConfigError(f"--set {error}") from error
+
+
 def _example(key: str) -> str:
     default: object = getattr(RebalanceConfig(), key, "")
+    if default in ({}, (), ""):
+        return {"weights_file": "caps.json"}.get(key, "BTC-USDT:0.5,ETH-USDT:0.2" if default == {} else "BTC-USDT")
     return str(default).lower() if isinstance(default, bool) else str(default)
 
 
