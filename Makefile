@@ -9,9 +9,10 @@ CONFIG ?=
 SET ?=
 JSON ?=
 FRESH ?=
+QUESTDB ?=
 
 up_options = $(if $(ASSETS),--assets '$(ASSETS)') $(if $(SPEED),--speed '$(SPEED)') $(if $(CONFIG),--config '$(CONFIG)') \
-	$(foreach pair,$(SET),--set '$(pair)') $(if $(JSON),--json) $(if $(FRESH),--fresh)
+	$(foreach pair,$(SET),--set '$(pair)') $(if $(JSON),--json) $(if $(FRESH),--fresh) $(if $(QUESTDB),--questdb)
 python := .venv/bin/python
 
 .PHONY: help run stop status test check format bench lock clean venv venv-dev
@@ -26,6 +27,7 @@ help: ## List the commands
 	@echo "  ASSETS=HUSDT,TAOUSDT   the markets to trade          SPEED=max|1|3600   market seconds per second"
 	@echo "  CONFIG=my.toml         a configuration file          SET='rebalancer.cooldown_minutes=60 ...'"
 	@echo "  JSON=1                 print only the final summary  FRESH=1            forget where the last run stopped"
+	@echo "  QUESTDB=1              run a local QuestDB too and record into it (needs Java 17 or later)"
 	@echo "  CASCADE_REPLAY=file    replay recorded candles (.csv, .csv.gz, .parquet) instead of the synthetic market"
 
 run: venv ## Start the stack: sandbox market, paper money, dashboard; Ctrl-C stops it

@@ -35,13 +35,14 @@ def up(
     overrides: Overrides = None,
     state_dir: StateDir = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew; the last run's state is kept aside.")] = False,
+    questdb: Annotated[bool, typer.Option("--questdb", help="Run a QuestDB too and record into it as well.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Start the whole stack and show it; Ctrl-C stops it. A finite market ends with a summary (--json: only that)."""
     options = up_options(
         config=config, assets=assets, speed=speed, overrides=overrides, replay=replay, state_dir=state_dir
     )
-    outcome = run_stack(options, fresh=fresh, as_json=as_json)
+    outcome = run_stack(options, fresh=fresh, as_json=as_json, questdb=questdb)
     if outcome.code:
         print(f"cascade: {outcome.message}", file=sys.stderr)
         raise typer.Exit(outcome.code)
@@ -58,7 +59,7 @@ app.command()(journal.journal)
 app.command("schema")(schema.print_schema)
 app.command()(bootstrap.bootstrap)
 app.add_typer(configuration.app, name="config")
-for _name in ("rebalance", "data", "backtest"):
+for _name in ("rebalance", "data", "backtest", "universe", "questdb"):
     if importlib.util.find_spec(f"services.cli.{_name}") is not None:
         app.add_typer(importlib.import_module(f"services.cli.{_name}").app, name=_name)
 

@@ -15,11 +15,13 @@ import msgspec
 from rich.console import Console
 
 from services.cli.broker import nats_spec, nats_url
+from services.cli.questdb import questdb_spec
 from services.cli.resolve import Resolved, UpOptions, resolve
 from services.cli.runfile import RUN_FILE, RunFile, StateLock, read_run, stop_leftovers, write_run
 from services.cli.stack import build_name, child_environment, service_specs, with_dashboard_port, write_settings
 from services.cli.statedir import mark_finished, prepare_state_dir
 from services.cli.summary import Summary, summary_json
+from services.cli.supervisor.child import ProcessSpec
 from services.cli.supervisor.order import Phase
 from services.cli.supervisor.runner import Outcome, Supervisor
 from services.cli.view import LiveView, PlainView, View, summary_view
@@ -35,8 +37,8 @@ LOCK_TRIES = 5
 class Stack:
     """Run one resolved stack to its end."""
 
-    def __init__(self, resolved: Resolved, *, fresh: bool, as_json: bool) -> None:
-        self._resolved, self._fresh, self._as_json = resolved, fresh, as_json
+    def __init__(self, resolved: Resolved, *, fresh: bool, as_json: bool, questdb: bool = False) -> None:
+        self._resolved, self._fresh, self._as_json, self._with_questdb = resolved, fresh, as_json, questdb
         self._state_dir = resolved.state_dir
         self._console = Console(stderr=as_json)
         self._participants = resolved.market_data.participant_names
@@ -83,6 +85,10 @@ class Stack:
         environ = child_environment(os.environ)
         broker = nats_spec(nats_dir, environ, strategy=self._resolved.rebalancer.strategy)
         settings, port = with_dashboard_port(self._resolved.settings, self._resolved.dashboard.port)
+        stores: list[ProcessSpec] = []
+        if self._with_questdb:
+            spec, settings = questdb_spec(self._state_dir / "questdb", settings, environ, taken=frozenset({port}))
+            stores.append(spec)
         settings_file = self._state_dir / "settings.json"
         write_settings(settings_file, settings)
         build, url = build_name(), nats_url(broker.port)
@@ -113,7 +119,7 @@ class Stack:
         )
         self._view = self._make_view()
         self._supervisor = Supervisor(
-            [broker, *services],
+            [broker, *stores, *services],
             logs_dir=self._state_dir / "logs",
             jitter=random.random,
             say=self._view.say,
@@ -175,9 +181,12 @@ class Stack:
         return kind(self._console, title=title, dashboard_url=self._run_file.dashboard_url, steps=steps)
 
 
-def up(options: UpOptions, *, fresh: bool, as_json: bool) -> Outcome:
-    """Resolve, run and sum up; raises ConfigError or InputError before anything has started."""
-    stack = Stack(resolve(options, os.environ), fresh=fresh, as_json=as_json)
+def up(options: UpOptions, *, fresh: bool, as_json: bool, questdb: bool = False) -> Outcome:
+    """Resolve, run and sum up; `questdb` adds a server of the stack's own, which the recorder writes to as well.
+
+    Raises ConfigError or InputError before anything has started.
+    """
+    stack = Stack(resolve(options, os.environ), fresh=fresh, as_json=as_json, questdb=questdb)
     outcome = asyncio.run(stack.run())
     if not outcome.code:
         stack.print_summary()

@@ -2,6 +2,7 @@
 
 from services.recorder.config import RecorderConfig
 from services.recorder.intake import NAME
+from services.recorder.mirror import Health, mirrored
 from services.recorder.service import RecorderService, Surroundings
 from services.recorder.telemetry import Telemetry
 from services.recorder.writer import Writer
@@ -15,12 +16,11 @@ async def build(runtime: Runtime) -> RecorderService:
     config = runtime.settings.section(NAME, RecorderConfig)
     root = runtime.state_dir / "store"
 
-    def show(ready: bool, detail: str) -> None:
-        runtime.is_ready, runtime.detail = ready, detail
-
+    health = Health(runtime)
+    store = mirrored(ParquetStore(root, wall_ns, config.store_options), config, runtime, health)
     return RecorderService(
         runtime.bus,
-        Writer(ParquetStore(root, wall_ns, config.store_options)),
+        Writer(store),
         config,
         root=root,
         venue=runtime.venue,
@@ -29,7 +29,7 @@ async def build(runtime: Runtime) -> RecorderService:
             spawn=runtime.spawn,
             log=runtime.log,
             report_progress=runtime.report_progress,
-            on_health=show,
+            on_health=health.recorder,
         ),
     )
 

@@ -19,50 +19,14 @@ from shared.errors import CascadeError, ConfigError, DecodeError, RejectedError,
 from shared.store.port import Appended, Rejected, Row
 from shared.store.questdb_dead import DeadLetters
 from shared.store.questdb_frame import decoded, encoded, frame_of, table_name, text_rows
+from shared.store.questdb_options import WriterOptions
 from shared.store.questdb_sink import Condition, Sink
 from shared.store.questdb_spool import Frame, Spool
 from shared.store.tables import TABLE_BY_NAME, Table, TableClass, table_of
 
-MEBIBYTE = 1024 * 1024
 SEND_ROWS_MAX = 50_000
 IDLE_WAIT_S = 1.0
 JOIN_TIMEOUT_S = 5.0
-
-
-class WriterOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Bound the writer.
-
-    `flush_interval_s` is how long an offered row waits in memory at most, `rows_max` may wait there before it is
-    early, `pending_max` at all. The spool keeps `spool_bytes_ticks` of ticks and `spool_bytes_records` of everything
-    else, so a flood of ticks never costs an order; the oldest go first. `sync` False trusts the page cache.
-    """
-
-    flush_interval_s: float = 0.1
-    rows_max: int = 20_000
-    pending_max: int = 200_000
-    spool_bytes_ticks: int = 2048 * MEBIBYTE
-    spool_bytes_records: int = 1024 * MEBIBYTE
-    sync: bool = True
-    retry_first_s: float = 0.25
-    retry_max_s: float = 5.0
-    watch_interval_s: float = 3.0
-    watch_grace_s: float = 10.0
-
-    def __post_init__(self) -> None:
-        if not 0.001 <= self.flush_interval_s <= 60:
-            raise ValueError(f"flush_interval_s must lie between 0.001 and 60 seconds, got {self.flush_interval_s}")
-        if not 1 <= self.rows_max <= self.pending_max <= 10_000_000:
-            raise ValueError(
-                f"rows_max must be at least 1 and at most pending_max, pending_max at most 10000000, "
-                f"got {self.rows_max} and {self.pending_max}"
-            )
-        for name in ("spool_bytes_ticks", "spool_bytes_records"):
-            if not MEBIBYTE <= getattr(self, name) <= 1024 * 1024 * MEBIBYTE:
-                raise ValueError(f"{name} must lie between 1 MiB and 1 TiB, got {getattr(self, name)} bytes")
-        if not 0 < self.retry_first_s <= self.retry_max_s <= 60:
-            raise ValueError("retry_first_s must be positive and at most retry_max_s, retry_max_s at most 60 seconds")
-        if not 0.05 <= self.watch_interval_s <= 8:
-            raise ValueError("watch_interval_s must lie between 0.05 and 8 seconds: a suspended table shows within 10")
 
 
 class WriterStatus(msgspec.Struct, frozen=True):
@@ -93,10 +57,12 @@ class QuestdbWriter:
         read_monotonic_ns: Callable[[], int] = monotonic_ns,
         read_wall_ns: Callable[[], int] = wall_ns,
         on_change: Callable[[bool, str], None] = lambda _ready, _detail: None,
+        on_failure: Callable[[BaseException], None] | None = None,
     ) -> None:
         self._sink, self._options = sink, options or WriterOptions()
         self._directory = directory
         self._monotonic_ns, self._wall_ns, self._on_change = read_monotonic_ns, read_wall_ns, on_change
+        self._on_failure = on_failure
         sync = self._options.sync
         self._records = Spool(directory / "records", self._options.spool_bytes_records, sync=sync)
         self._ticks = Spool(directory / "ticks", self._options.spool_bytes_ticks, sync=sync)
@@ -130,7 +96,9 @@ class QuestdbWriter:
             raise
         self._reachable_ns = self._monotonic_ns()
         self._threads = [
-            threading.Thread(target=work, name=f"questdb-{work.__name__.strip('_')}", daemon=True)
+            threading.Thread(
+                target=self._guarded, args=(work,), name=f"questdb-{work.__name__.strip('_')}", daemon=True
+            )
             for work in (self._gather, self._send, self._watch)
         ]
         for thread in self._threads:
@@ -179,6 +147,10 @@ class QuestdbWriter:
             self._is_stopping.wait(0.002)
         return True
 
+    def lost(self, rows: int) -> None:
+        """Count rows that the spool's disk refused and nobody will bring again."""
+        self._count(dropped=rows)
+
     @property
     def status(self) -> WriterStatus:
         """Return how the writer does."""
@@ -210,6 +182,16 @@ class QuestdbWriter:
         self._sink.close()
         self._records.close()
         self._ticks.close()
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except Exception as error:
+            # A programmer error: a writer without one of its threads would only look alive.
+            self._trouble = f"the writer has died: {error!r}"
+            if self._on_failure is None:
+                raise
+            self._on_failure(error)
 
     def _spool(self, table: Table) -> Spool:
         return self._ticks if table.kind is TableClass.TICKS else self._records

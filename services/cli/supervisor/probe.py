@@ -55,6 +55,14 @@ async def nats_ready(port: int) -> Readiness:
     return Readiness(answered=True, ready=True, detail="running")
 
 
+async def questdb_ready(port: int) -> Readiness:
+    """Tell whether a QuestDB answers on its HTTP port `port`."""
+    answer = await _exchange(port, b"GET /ping HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", until=b"\r\n")
+    if b" 204" not in answer.partition(b"\r\n")[0]:
+        return SILENT
+    return Readiness(answered=True, ready=True, detail="running")
+
+
 async def _exchange(port: int, request: bytes, *, until: bytes | None = None) -> bytes:
     answer = b""
     try:

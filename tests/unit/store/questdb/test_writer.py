@@ -12,8 +12,9 @@ from shared.errors import RejectedError, StoreUnavailableError
 from shared.messages import OrderState
 from shared.store.port import Row
 from shared.store.questdb_frame import table_name
+from shared.store.questdb_options import MEBIBYTE, WriterOptions
 from shared.store.questdb_sink import Condition
-from shared.store.questdb_writer import MEBIBYTE, QuestdbWriter, WriterOptions
+from shared.store.questdb_writer import QuestdbWriter
 from shared.testing.samples import START_NS, order_event
 from shared.testing.ticks import rows_of, trades
 

@@ -1,0 +1,213 @@
+"""`cascade questdb start | stop | status`: a local QuestDB without Docker, and the stack's own one.
+
+In: a directory, free ports, a jar and a Java found or fetched. Out: a running server on loopback with passwords of its
+own. Never: a default password, a process ended that is not the server.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from services.cli.commands.options import AsJson, print_json
+from services.cli.errors import EXIT_FAILED, NotRunningError
+from services.cli.runfile import STATE_ROOT
+from services.cli.supervisor.child import ProcessSpec, free_port
+from services.cli.supervisor.probe import questdb_ready
+from shared.config import Settings
+from shared.errors import InputError, StoreUnavailableError
+from shared.store.questdb_server import (
+    HTTP_PASSWORD,
+    PG_PASSWORD,
+    USER,
+    VERSION,
+    ServerPorts,
+    find_jar,
+    find_java,
+    password_file,
+    prepare,
+    start_command,
+)
+
+NAME = "questdb"
+RUN_FILE = "run.json"
+READY_TIMEOUT_S = 60.0
+STOP_TIMEOUT_S = 20.0
+
+app = typer.Typer(help="Run a local QuestDB without Docker.", no_args_is_help=True)
+
+Directory = Annotated[Path, typer.Option("--dir", help="Where the server keeps everything.")]
+DEFAULT = STATE_ROOT / NAME
+
+
+class Running(msgspec.Struct, frozen=True):
+    """Describe a server that was started here."""
+
+    pid: int
+    ports: ServerPorts
+    command: tuple[str, ...]
+
+
+def questdb_spec(
+    directory: Path, settings: Settings, environ: dict[str, str], taken: frozenset[int] = frozenset()
+) -> tuple[ProcessSpec, Settings]:
+    """Return how to run the stack's own server, and settings with which the recorder writes to it.
+
+    Raises ConfigError when there is no jar or no Java.
+    """
+    java, jar = find_java(environ), find_jar(environ)
+    ports = _free_ports(ServerPorts(), taken)
+    prepare(directory, ports)
+    spec = ProcessSpec(
+        name=NAME,
+        argv=start_command(java, jar, directory),
+        env=environ,
+        port=ports.http,
+        port_is_fixed=True,
+        probe=questdb_ready,
+        stop_timeout_s=STOP_TIMEOUT_S,
+    )
+    table = settings.tree.get("recorder") or {}
+    assert isinstance(table, dict)
+    recorder = {
+        **table,
+        "questdb_url": f"http://127.0.0.1:{ports.http}",
+        "questdb_user": USER,
+        "questdb_password_file": str(password_file(directory, HTTP_PASSWORD).absolute()),
+    }
+    return spec, Settings({**settings.tree, "recorder": recorder})
+
+
+@app.command()
+def start(
+    *,
+    directory: Directory = DEFAULT,
+    http_port: Annotated[int, typer.Option(help="For writes and SQL; another one when it is taken.")] = 9000,
+    pg_port: Annotated[int, typer.Option(help="For reads; another one when it is taken.")] = 8812,
+    as_json: AsJson = False,
+) -> None:
+    """Start the server in the background and return when it answers."""
+    known = _running(directory)
+    if known is not None:
+        raise InputError(f"QuestDB already runs in {directory} (process {known.pid}, port {known.ports.http})")
+    java, jar = find_java(), find_jar()
+    ports = _free_ports(ServerPorts(http=http_port, pg=pg_port), frozenset())
+    prepare(directory, ports)
+    command = start_command(java, jar, directory)
+    log_path = directory / "server.log"
+    with log_path.open("ab") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+    running = Running(process.pid, ports, command)
+    (directory / RUN_FILE).write_bytes(msgspec.json.encode(running))
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while not _answers(ports.http):
+        if process.poll() is not None or time.monotonic() > deadline:
+            _end(running)
+            raise StoreUnavailableError(f"QuestDB did not start, {log_path} tells why")
+        time.sleep(0.1)
+    _tell(directory, running, healthy=True, detail="QuestDB runs", as_json=as_json)
+
+
+@app.command()
+def stop(*, directory: Directory = DEFAULT) -> None:
+    """Stop the server in good order."""
+    running = _found(directory)
+    _end(running)
+    (directory / RUN_FILE).unlink(missing_ok=True)
+    print(f"QuestDB in {directory} has stopped")
+
+
+@app.command()
+def status(*, directory: Directory = DEFAULT, as_json: AsJson = False) -> None:
+    """Show whether the server runs and applies what it takes; exit code 1 when it does not."""
+    from shared.store.questdb_sink import QuestdbSink  # noqa: PLC0415 - only here, columns need heavy libraries
+
+    running = _found(directory)
+    sink = QuestdbSink(f"http://127.0.0.1:{running.ports.http}", USER, password_file(directory, HTTP_PASSWORD))
+    condition = sink.condition()
+    _tell(directory, running, healthy=condition.is_healthy, detail=condition.detail, as_json=as_json)
+    if not condition.is_healthy:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _tell(directory: Path, running: Running, *, healthy: bool, detail: str, as_json: bool) -> None:
+    secret, reads = password_file(directory, HTTP_PASSWORD), password_file(directory, PG_PASSWORD)
+    if as_json:
+        ports = msgspec.to_builtins(running.ports)
+        print_json(
+            {
+                "pid": running.pid,
+                "version": VERSION,
+                "ports": ports,
+                "user": USER,
+                "http_password_file": str(secret.absolute()),
+                "pg_password_file": str(reads.absolute()),
+                "healthy": healthy,
+                "detail": detail,
+            }
+        )
+        return
+    print(f"{detail}: process {running.pid}, state in {directory}")
+    print(f"  writes and SQL  http://127.0.0.1:{running.ports.http}  user {USER}, password in {secret}")
+    print(f"  reads           127.0.0.1:{running.ports.pg} (Postgres wire)  user {USER}, password in {reads}")
+    print(f"  health, metrics http://127.0.0.1:{running.ports.health}/metrics")
+    print(
+        f"  record into it  make run SET='recorder.questdb_url=http://127.0.0.1:{running.ports.http} "
+        f"recorder.questdb_password_file={secret.absolute()}'"
+    )
+
+
+def _free_ports(wanted: ServerPorts, taken: frozenset[int]) -> ServerPorts:
+    found: list[int] = []
+    for port in (wanted.http, wanted.pg, wanted.health):
+        found.append(free_port(port, taken=taken | set(found)))
+    return ServerPorts(*found)
+
+
+def _found(directory: Path) -> Running:
+    running = _running(directory)
+    if running is None:
+        raise NotRunningError(f"no QuestDB runs in {directory}: start one with `cascade questdb start`")
+    return running
+
+
+def _running(directory: Path) -> Running | None:
+    try:
+        known = msgspec.json.decode((directory / RUN_FILE).read_bytes(), type=Running)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    return known if _is_alive(known) else None
+
+
+def _is_alive(running: Running) -> bool:
+    """Tell whether the process still is the server: its id alone may belong to somebody else by now."""
+    asked = ["ps", "-ww", "-o", "stat=,command=", "-p", str(running.pid)]
+    state, _, command = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip().partition(" ")
+    return not state.startswith("Z") and " ".join(command.split()) == " ".join(" ".join(running.command).split())
+
+
+def _end(running: Running) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if not _is_alive(running):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(running.pid, number)
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while _is_alive(running) and time.monotonic() < deadline:
+            time.sleep(0.1)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=1) as answer:
+            return bool(answer.status == 204)
+    except (urllib.error.URLError, OSError):
+        return False

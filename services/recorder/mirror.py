@@ -1,0 +1,93 @@
+"""The second store: QuestDB behind the Parquet files, when the settings name one.
+
+In: settings. Out: a store that writes both, its state in metrics, log and health. Never: a recorder that is not ready
+because of QuestDB: trading does not depend on it.
+"""
+
+import asyncio
+import importlib.util
+from pathlib import Path
+
+from services.recorder.config import RecorderConfig
+from shared.errors import ConfigError
+from shared.lifecycle import Runtime
+from shared.store.port import Store
+from shared.store.questdb_mirror import MirroredStore
+from shared.store.questdb_sink import QuestdbSink
+from shared.store.questdb_writer import QuestdbWriter
+
+
+class Health:
+    """Say how the recorder is, and beside it how QuestDB is."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._ready, self._detail, self._mirror = False, "starting", ""
+
+    def recorder(self, ready: bool, detail: str) -> None:
+        """Take the recorder's own state."""
+        self._ready, self._detail = ready, detail
+        self._show()
+
+    def mirror(self, ready: bool, detail: str) -> None:
+        """Take QuestDB's state."""
+        self._mirror = "" if ready else detail
+        if ready:
+            self._runtime.log.info("questdb_healthy")
+        else:
+            self._runtime.log.error("questdb_not_healthy", error=detail)
+        self._show()
+
+    def _show(self) -> None:
+        detail = f"{self._detail}; {self._mirror}" if self._mirror else self._detail
+        self._runtime.is_ready, self._runtime.detail = self._ready, detail
+
+
+def mirrored(primary: Store, config: RecorderConfig, runtime: Runtime, health: Health) -> Store:
+    """Return `primary` with QuestDB behind it, or `primary` where no `questdb_url` is set; raises ConfigError."""
+    if not config.questdb_url:
+        return primary
+    for name in ("questdb", "pandas"):
+        if importlib.util.find_spec(name) is None:
+            raise ConfigError(f"recorder.questdb_url needs the package {name}: install this project's extra 'questdb'")
+    loop = asyncio.get_running_loop()
+
+    def tell(ready: bool, detail: str) -> None:
+        loop.call_soon_threadsafe(health.mirror, ready, detail)
+
+    def fail(error: BaseException) -> None:
+        loop.call_soon_threadsafe(runtime.fail, error)
+
+    writer = QuestdbWriter(
+        QuestdbSink(config.questdb_url, config.questdb_user, Path(config.questdb_password_file)),
+        runtime.state_dir / "questdb-spool",
+        config.writer_options,
+        on_change=tell,
+        on_failure=fail,
+    )
+    _measure(writer, runtime)
+    return MirroredStore(
+        primary, writer, lambda rows, reason: runtime.log.error("questdb_spool_refuses", rows=rows, error=reason)
+    )
+
+
+def _measure(writer: QuestdbWriter, runtime: Runtime) -> None:
+    metrics = runtime.metrics
+    metrics.gauge("questdb_ready", "1 while rows reach QuestDB and become visible there").set_function(
+        lambda: float(writer.status.ready)
+    )
+    metrics.gauge("questdb_spool_rows", "Rows on disk that QuestDB has not got").set_function(
+        lambda: float(writer.status.spool_rows)
+    )
+    metrics.gauge("questdb_spool_bytes", "Size of the spool").set_function(lambda: float(writer.status.spool_bytes))
+
+    def rows() -> dict[str, int]:
+        status = writer.status
+        return {
+            "sent": status.sent_rows,
+            "refused": status.refused_rows,
+            "dropped": status.dropped_rows,
+            "damaged": status.damaged_rows,
+        }
+
+    metrics.plain_counters("questdb_rows", "Rows for QuestDB, by what became of them", rows)
