@@ -6,6 +6,7 @@ Never: a row twice under one key; a stored row that changes without `replace`.
 
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -81,8 +82,10 @@ def partitions(times_ns: Times, span: Span) -> list[tuple[str, slice]]:
 
 def partition_bounds(name: str) -> tuple[int, int]:
     """Return the time range `[from, to)` that a partition's name stands for, in nanoseconds."""
-    first = np.datetime64(name, "M" if len(name) == 7 else "D" if len(name) == 10 else "Y")
-    begin, end = (int(moment.astype("datetime64[ns]").astype(np.int64)) for moment in (first, first + 1))
+    unit: Literal["Y", "M", "D"] = "M" if len(name) == 7 else "D" if len(name) == 10 else "Y"
+    first = np.datetime64(name, unit)
+    bounds = (first, first + np.timedelta64(1, unit))
+    begin, end = (int(moment.astype("datetime64[ns]").astype(np.int64)) for moment in bounds)
     return begin, end
 
 

@@ -51,6 +51,7 @@ class FakeKlines:
         self.requests: Counter[str] = Counter()
         self.asked: list[tuple[str, int, int]] = []
         self._numbers = itertools.count()
+        self._asked = asyncio.Condition()
         self._runner: web.AppRunner | None = None
         self.url = ""
 
@@ -76,6 +77,11 @@ class FakeKlines:
         """Stop listening."""
         if self._runner is not None:
             await self._runner.cleanup()
+
+    async def asked_for(self, requests: int) -> None:
+        """Wait until so many candle requests have come."""
+        async with self._asked:
+            await self._asked.wait_for(lambda: self.requests["klines"] >= requests)
 
     def bar(self, market: FakeMarket, open_ns: int, interval_ns: int) -> list[int | str]:
         """Return the candle of a time, in the venue's shape; an open one is different at each request."""
@@ -114,6 +120,8 @@ class FakeKlines:
 
     async def _klines(self, request: web.Request) -> web.StreamResponse:
         self.requests["klines"] += 1
+        async with self._asked:
+            self._asked.notify_all()
         market = self.markets.get(request.query["symbol"])
         if market is None:
             return web.json_response({"code": -1121, "msg": "Invalid symbol."}, status=400)
