@@ -63,10 +63,11 @@ def sma_kernel(columns: Columns, start: int, parameters: Numbers, _state: State,
         if j < period - 1:
             line[j - start] = math.nan
             continue
-        base = values[j - period + 1]
+        window = values[j - period + 1 : j + 1]
+        base = window[0]
         total = 0.0
-        for k in range(j - period + 1, j + 1):
-            total += values[k] - base
+        for value in window:
+            total += value - base
         line[j - start] = base + total / period
 
 

@@ -100,10 +100,11 @@ class Stream:
 
     def __init__(self, indicator: Indicator, state: StreamState | None = None) -> None:
         self._indicator = indicator
-        self._history: list[list[float]] = [[] for _ in indicator.inputs]
+        # Without a look back a column is one place that each value takes in turn.
+        self._history: list[list[float]] = [[] if indicator.lookback else [math.nan] for _ in indicator.inputs]
         self._state: MutableSequence[float] = [0.0] * indicator.state_size
         self._row: list[list[float]] = [[math.nan] for _ in indicator.outputs]
-        self._kernel = indicator.kernel
+        self._kernel, self._parameters = indicator.kernel, indicator.parameters
         self._keep, self._lowest = indicator.lookback + 1, indicator.lowest
         if state is not None:
             self._restore(state)
@@ -132,15 +133,22 @@ class Stream:
         history, keep = self._history, self._keep
         if len(values) != len(history):
             self._indicator._check(len(values))
+        lowest = self._lowest
         for value in values:
             # A comparison with NaN is false, so NaN is a gap here too.
-            if not self._lowest <= value <= LARGEST:
+            if not lowest <= value <= LARGEST:
                 return False
-        for column, value in zip(history, values, strict=True):
+        if keep == 1:
+            for at, value in enumerate(values):
+                history[at][0] = value
+            self._kernel(history, 0, self._parameters, self._state, self._row)
+            return True
+        for at, value in enumerate(values):
+            column = history[at]
             column.append(value)
             if len(column) > keep:
                 del column[0]
-        self._kernel(history, len(history[0]) - 1, self._indicator.parameters, self._state, self._row)
+        self._kernel(history, len(history[0]) - 1, self._parameters, self._state, self._row)
         return True
 
     def _restore(self, state: StreamState) -> None:
@@ -149,7 +157,8 @@ class Stream:
             raise ValueError(f"the state is that of {state.name}{state.parameters}, not of {own.name}{own.parameters}")
         if len(state.history) != len(own.inputs) or len(state.state) != own.state_size:
             raise ValueError(f"the state of {own.name} has another shape: it was written by another version")
-        self._history = [list(column) for column in state.history]
+        if own.lookback:
+            self._history = [list(column) for column in state.history]
         self._state = list(state.state)
 
 

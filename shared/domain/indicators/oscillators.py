@@ -77,13 +77,14 @@ def z_score_kernel(columns: Columns, start: int, parameters: Numbers, _state: St
         if j < period - 1:
             line[j - start] = math.nan
             continue
-        base = values[j - period + 1]
+        window = values[j - period + 1 : j + 1]
+        base = window[0]
         total = 0.0
-        for k in range(j - period + 1, j + 1):
-            total += values[k] - base
+        for value in window:
+            total += value - base
         mean = base + total / period
         squares = 0.0
-        for k in range(j - period + 1, j + 1):
-            squares += (values[k] - mean) * (values[k] - mean)
+        for value in window:
+            squares += (value - mean) * (value - mean)
         deviation = math.sqrt(squares / period)
         line[j - start] = (values[j] - mean) / deviation if deviation > 0.0 else 0.0

@@ -86,14 +86,15 @@ def bollinger_kernel(columns: Columns, start: int, parameters: Numbers, _state: 
         if j < period - 1:
             middle[i] = upper[i] = lower[i] = math.nan
             continue
-        base = values[j - period + 1]
+        window = values[j - period + 1 : j + 1]
+        base = window[0]
         total = 0.0
-        for k in range(j - period + 1, j + 1):
-            total += values[k] - base
+        for value in window:
+            total += value - base
         mean = base + total / period
         squares = 0.0
-        for k in range(j - period + 1, j + 1):
-            squares += (values[k] - mean) * (values[k] - mean)
+        for value in window:
+            squares += (value - mean) * (value - mean)
         reach = width * math.sqrt(squares / period)
         middle[i], upper[i], lower[i] = mean, mean + reach, mean - reach
 
@@ -108,7 +109,8 @@ def donchian_kernel(columns: Columns, start: int, parameters: Numbers, _state: S
             middle[i] = upper[i] = lower[i] = math.nan
             continue
         highest, lowest = highs[j], lows[j]
-        for k in range(j - period + 1, j):
-            highest = highs[k] if highs[k] > highest else highest
-            lowest = lows[k] if lows[k] < lowest else lowest
+        for high in highs[j - period + 1 : j]:
+            highest = high if high > highest else highest
+        for low in lows[j - period + 1 : j]:
+            lowest = low if low < lowest else lowest
         middle[i], upper[i], lower[i] = (highest + lowest) / 2.0, highest, lowest

@@ -64,14 +64,15 @@ def deviation_kernel(columns: Columns, start: int, parameters: Numbers, _state: 
         if j < period - 1:
             line[j - start] = math.nan
             continue
-        base = values[j - period + 1]
+        window = values[j - period + 1 : j + 1]
+        base = window[0]
         total = 0.0
-        for k in range(j - period + 1, j + 1):
-            total += values[k] - base
+        for value in window:
+            total += value - base
         mean = base + total / period
         squares = 0.0
-        for k in range(j - period + 1, j + 1):
-            squares += (values[k] - mean) * (values[k] - mean)
+        for value in window:
+            squares += (value - mean) * (value - mean)
         line[j - start] = math.sqrt(squares / period)
 
 

@@ -213,6 +213,7 @@ async def test_a_freeze_that_cannot_be_kept_holds_the_step_back(world, monkeypat
     assert failures == 2
     assert [one.missing for one in world.closed()][2:] == [("A-USDT",)] * 3
     assert world.count('quality_findings_total{kind="jump"}') == 1
+    assert world.count("bars_withheld_total") == 3
 
 
 async def test_a_restart_remembers_what_is_frozen(world):
