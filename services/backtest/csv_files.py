@@ -10,6 +10,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from services.backtest.core.figures import INITIAL
 from services.market_data.core.feed import iso_text
 from shared.domain.money import ZERO, add, multiply, plain, subtract
 from shared.errors import ConfigError
@@ -66,7 +67,7 @@ def positions(result: "BacktestResult") -> Iterator[Row]:
 def profits(result: "BacktestResult") -> Iterator[Row]:
     """Return equity and its causes after each step."""
     log = result.log
-    fills_left, plans_left = list(result.fills), [one.at_ns for one in result.rebalances]
+    fills_left, plans_left = list(result.fills), [one.at_ns for one in result.rebalances if one.direction != INITIAL]
     realized = fees = ZERO
     peak = log.initial_equity
     done = count = 0

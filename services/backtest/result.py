@@ -12,7 +12,7 @@ import msgspec
 
 from services.backtest import csv_files
 from services.backtest.config import BacktestSettings
-from services.backtest.core.figures import Figures, figures
+from services.backtest.core.figures import INITIAL, Figures, figures
 from services.backtest.core.log import RunLog
 from services.backtest.core.outcome import FillRow, Leg, Rebalance, daily_curve, fill_rows, rebalances
 from services.backtest.summary import summary_text
@@ -124,7 +124,8 @@ class BacktestResult:
         return shown | {
             "usdt": self.usdt,
             "quantities": self.quantities,
-            "events": [self._event(one) for one in self.rebalances],
+            "initial_allocation": next((self._event(one) for one in self.rebalances if one.direction == INITIAL), None),
+            "events": [self._event(one) for one in self.rebalances if one.direction != INITIAL],
             "refusals": [
                 {
                     "time": iso_text(one.refused_at_ns),

@@ -102,9 +102,8 @@ def _notes(result: "BacktestResult") -> list[str]:
 
 
 def _rebalances(result: "BacktestResult") -> str:
-    found = result.figures
-    started = found.rebalance_count - found.trigger_count
-    return f"{found.rebalance_count}" + (f" ({started} initial)" if started else "")
+    count = result.figures.rebalance_count
+    return f"{count}" + (" after the initial one" if len(result.rebalances) > count else "")
 
 
 def _percent(value: float | None) -> str:

@@ -16,6 +16,7 @@ from shared.messages import AccountSnapshot, Bar, DecisionRecord, OrderEvent, Or
 
 # A refusal may be stored before the record of the plan that it belongs to.
 QUIET_ACTIONS = frozenset({"none", "wait", "refuse"})
+INITIAL = "allocate"
 
 
 class Rebalance(msgspec.Struct, frozen=True):
@@ -53,8 +54,9 @@ class RunMessages(msgspec.Struct, frozen=True):
 class Summary(msgspec.Struct, frozen=True):
     """Sum a run up. Money in USDT as exact decimals; returns and drawdown are shares of one (0.1 is 10 %).
 
-    `buy_and_hold_return` is that of all the money in equal parts in the same markets, without fees. The digests are
-    equal exactly when two runs filled, respectively decided, the same in the same order.
+    `rebalances` has every plan, `rebalance_count` leaves out the initial allocation. `buy_and_hold_return` is that of
+    all the money in equal parts in the same markets, without fees. The digests are equal exactly when two runs filled,
+    respectively decided, the same in the same order.
     """
 
     start_equity: Decimal | None
@@ -111,7 +113,7 @@ def summarise(messages: RunMessages) -> Summary:
         buy_and_hold_return=buy_and_hold_return(messages.first_bars, messages.last_bars),
         max_drawdown=max_drawdown(curve),
         fees_paid_usdt=last.fees_paid_usdt if last is not None else None,
-        rebalance_count=len(rebalances),
+        rebalance_count=sum(plan.direction != INITIAL for plan in rebalances),
         rebalances=rebalances,
         orders=len({intent.intent_id for intent in messages.intents}),
         fills=len(fills),

@@ -187,7 +187,8 @@ def summary_view(summary: Summary) -> RenderableType:
     if summary.rebalances:
         shown = summary.rebalances[-REBALANCES_SHOWN:]
         title = f"\n{summary.rebalance_count} rebalances"
-        title += f", the last {len(shown)}" if len(shown) < summary.rebalance_count else ""
+        title += " after the initial one" if len(summary.rebalances) > summary.rebalance_count else ""
+        title += f", the last {len(shown)}" if len(shown) < len(summary.rebalances) else ""
         plans = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for heading in ("time", "direction", "asset", "reason"):
             plans.add_column(heading, no_wrap=heading != "reason")

@@ -28,7 +28,7 @@ class Figures(msgspec.Struct, frozen=True):
     reached again (None: not yet). `win_rate` is the share of sell orders that brought more, after their own fee, than
     what was sold had cost on average; None without a sell. `profit_factor`, `expectancy` and `expectancy_usdt` are of
     the same sells. `turnover` is everything traded over the mean equity. `exposure` is the mean share of equity in
-    assets. `rebalance_count` counts plans, the initial allocation included; `trigger_count` without it.
+    assets. `rebalance_count` counts plans without the initial allocation.
     `buy_and_hold_return` is that of all the money in equal parts at the first closes, kept, without fees; tracking
     error and information ratio are against its daily returns. `value_at_risk` and `expected_shortfall` are the daily
     returns of the worst 5 %.
@@ -51,7 +51,6 @@ class Figures(msgspec.Struct, frozen=True):
     drawdown_recovered_ns: int | None
     longest_drawdown_days: float
     rebalance_count: int
-    trigger_count: int
     orders: int
     fills: int
     refused: int
@@ -109,8 +108,7 @@ def figures(
         drawdown_trough_ns=trough_ns,
         drawdown_recovered_ns=recovered_ns,
         longest_drawdown_days=_longest_fall(times, curve),
-        rebalance_count=len(plans),
-        trigger_count=sum(plan.direction != INITIAL for plan in plans),
+        rebalance_count=sum(plan.direction != INITIAL for plan in plans),
         orders=len(log.intents),
         fills=len(fills),
         refused=len(log.refusals),

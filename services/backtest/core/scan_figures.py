@@ -8,6 +8,7 @@ from decimal import Decimal
 import msgspec
 import numpy as np
 
+from services.backtest.core.figures import INITIAL
 from services.backtest.core.outcome import DAY_NS
 from services.backtest.core.scan_engine import ScanRun
 from services.backtest.core.scan_kernel import Floats, Integers
@@ -61,7 +62,7 @@ class Summariser:
             total_return=float(final / log.initial_equity - 1),
             max_drawdown=_deepest(initial, curve),
             sharpe=self._sharpe(np.concatenate(([initial], curve[ends]))),
-            rebalance_count=len(log.plans),
+            rebalance_count=sum(plan.opened.direction != INITIAL for plan in log.plans),
             orders=len(log.intents),
             fills=len(fills),
             refused=len(log.refusals),

@@ -185,7 +185,7 @@ def _facts(result: BacktestResult) -> tuple[Fact, ...]:
         ("Longest fall", f"{found.longest_drawdown_days:,.1f} days", "from a peak to its recovery, or the end"),
         ("Tracking error", words.percent(found.tracking_error), "against equal-weight hold"),
         ("Information ratio", words.number(found.information_ratio), "against equal-weight hold"),
-        ("Rebalances", f"{found.rebalance_count:,}", f"{found.trigger_count:,} of them by a threshold"),
+        ("Rebalances", f"{found.rebalance_count:,}", "after the initial allocation"),
         ("Orders and fills", f"{found.orders:,} and {found.fills:,}", f"{found.refused:,} refused by risk"),
         ("Turnover", words.number(found.turnover, " ×"), "everything traded over the mean worth"),
         ("Exposure", words.percent(found.exposure), "mean share of the worth in assets"),

@@ -38,7 +38,7 @@ def test_json_is_one_object_with_everything_that_was_promised(data: Path) -> Non
     assert set(promised.split()) <= set(found)
     assert set(found["quantities"]) == set(NAMES)
     assert len(found["events"]) == found["rebalance_count"]
-    start, *later = found["events"]
+    start, later = found["initial_allocation"], found["events"]
     assert (start["asset"], start["direction"], start["deviation"]) == (None, "allocate", None)
     assert start["time"] == "2026-01-01T04:00:00Z"
     assert {one["direction"] for one in later} <= {"upside", "downside", "position_limit"}
@@ -51,7 +51,7 @@ def test_json_is_one_object_with_everything_that_was_promised(data: Path) -> Non
 def test_money_in_json_adds_up_to_the_last_digit(data: Path) -> None:
     found = answer(data)
     usdt, held = Decimal(10_000), dict.fromkeys(NAMES, Decimal(0))
-    for event in found["events"]:
+    for event in (found["initial_allocation"], *found["events"]):
         for leg in event["legs"]:
             sign = 1 if leg["side"] == "buy" else -1
             held[leg["asset"]] += sign * leg["quantity"]
@@ -77,7 +77,7 @@ def test_zero_costs_are_exact(data: Path) -> None:
     with data.open() as file:
         for row in csv.DictReader(file):
             closes[row["symbol"], row["open_time"]] = Decimal(row["close"])
-    first = found["events"][0]
+    first = found["initial_allocation"]
     for leg in first["legs"]:
         assert leg["price"] == closes[f"{leg['asset']}USDT", "1767225600000"]
 
@@ -85,7 +85,7 @@ def test_zero_costs_are_exact(data: Path) -> None:
 def test_settings_reach_rules_gate_and_fills(data: Path) -> None:
     changes = ("upside_threshold=5", "downside_threshold=0.99", "position_limit=1")
     quiet = [word for change in changes for word in ("--set", change)]
-    assert answer(data, *quiet)["trigger_count"] == 0
+    assert answer(data, *quiet)["rebalance_count"] == 0
     assert answer(data, "--set", "risk.notional_max_usdt=100")["refused"] == 3 * 120
     dear = answer(data, "--fee", "0.01")["settings"]
     assert [dear["execution"][key] for key in ("maker_fee_rate", "taker_fee_rate")] == ["0.01", "0.01"]

@@ -159,7 +159,7 @@ async def test_services_and_engine_agree_on_recorded_bars(tmp_path: Path) -> Non
     log = engine_run(feed, DEFAULT)
     messages = await run_pipeline(feed, DEFAULT, tmp_path, 160)
     assert_same(messages, log)
-    assert summarise(messages).rebalance_count == len(log.plans) == 9
+    assert summarise(messages).rebalance_count == len(log.plans) - 1 == 8
 
 
 def test_full_journal_changes_nothing_but_the_journal() -> None:

@@ -61,7 +61,7 @@ def test_returns_and_drawdown_by_hand() -> None:
     assert found.buy_and_hold_max_drawdown == pytest.approx(1 - 9 / 11)
     assert found.exposure == pytest.approx(0.7, abs=0.02)
     assert found.days == 4.0
-    assert (found.rebalance_count, found.trigger_count, found.win_rate) == (1, 0, None)
+    assert (found.rebalance_count, found.win_rate) == (0, None)
     assert found.turnover == pytest.approx(0.7, abs=0.01)
 
 
@@ -69,7 +69,7 @@ def test_win_rate_counts_sells_that_brought_more_than_they_cost() -> None:
     # A doubles and is sold with a gain; then C falls and is bought back, paid by sales of what fell less, at a loss.
     _, won = made([(10.0, 20.0, 40.0), (20.0, 20.0, 40.0)])
     assert won.win_rate == 1.0
-    assert won.trigger_count == 1
+    assert won.rebalance_count == 1
     # The sale: a fifth of 233.3333 at 20 against a cost of 10.
     assert won.expectancy_usdt == pytest.approx(46.6666 * 10, rel=1e-4)
     assert won.profit_factor is None
