@@ -150,7 +150,8 @@ class Download:
                 self._count(requests=1)
                 found = await self._source.page(self._key.instrument, "1d", day, min(day + step, end))
                 if found:
-                    return max(begin, found[0].open_time_ns)
+                    # Some venues count a market's first, cut-off day, others do not.
+                    return max(begin, found[0].open_time_ns - DAY_NS)
             day += step
         return end
 

@@ -114,4 +114,5 @@ def _is_noise(number: Decimal) -> bool:
 
 
 def _digits(number: Decimal) -> int:
-    return len(number.normalize().as_tuple().digits)
+    # Not `normalize`: it rounds to the context's 28 digits.
+    return len("".join(map(str, number.as_tuple().digits)).strip("0"))

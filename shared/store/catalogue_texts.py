@@ -150,6 +150,8 @@ def _csv(name: str, data: bytes) -> Texts:
     if not names:
         known = ", ".join(str(count) for count in sorted(HEADERLESS))
         raise InputError(f"{name}: has no header and {len(header)} columns (known without header: {known}). Add one")
+    if len({one.lower() for one in names}) < len(names):
+        raise InputError(f"{name}: names a column twice: {', '.join(names)}")
     table = pa_csv.read_csv(
         io.BytesIO(data),
         # One thread, so that a malformed line is reported with its number.

@@ -18,6 +18,7 @@ from shared.config import timeframe_ns
 
 INTERVALS = {"60m": "1h", "1W": "7d"}
 PAGE_MAX = 500
+PRICE = 1_000_000
 HTML = "<html><body>Please wait while we check your browser</body></html>"
 
 
@@ -87,7 +88,7 @@ class FakeKlines:
         """Return the candle of a time, in the venue's shape; an open one is different at each request."""
         seed = (open_ns // interval_ns * 7919 + sum(map(ord, market.symbol))) % 10_000
         is_open = open_ns + interval_ns > self.now_ns
-        opened, close = 1000 + seed, 1000 + (seed * 31 + (next(self._numbers) if is_open else 0)) % 10_000
+        opened, close = PRICE + seed, PRICE + (seed * 31 + (next(self._numbers) if is_open else 0)) % 10_000
         high, low = max(opened, close) + seed % 7, min(opened, close) - seed % 5
         prices = [f"{price / 100:.2f}" for price in (opened, high, low, close)]
         closed_ms = (open_ns + interval_ns) // 1_000_000
