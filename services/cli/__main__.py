@@ -59,7 +59,7 @@ app.command()(journal.journal)
 app.command("schema")(schema.print_schema)
 app.command()(bootstrap.bootstrap)
 app.add_typer(configuration.app, name="config")
-for _name in ("rebalance", "data", "backtest", "universe", "questdb"):
+for _name in ("rebalance", "data", "backtest", "optimise", "universe", "questdb"):
     if importlib.util.find_spec(f"services.cli.{_name}") is not None:
         app.add_typer(importlib.import_module(f"services.cli.{_name}").app, name=_name)
 

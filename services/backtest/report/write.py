@@ -1,15 +1,14 @@
 """Write the report: one HTML file that needs nothing else, and that cannot load or send anything.
 
-In: a result, a path. Out: a file, the same for the same run and data. Never: a resource from elsewhere, an inline
-attribute of style or script (the page's policy names the hashes of its own), half a file.
+In: a result, a path. Out: a file, the same for the same run and data. Never: a path of the machine it was made on.
 """
 
-import base64
 import hashlib
 from importlib import metadata
 from pathlib import Path
 
 from services.backtest.data import load_market
+from services.backtest.report.html import markup, page_html, save
 from services.backtest.report.page import Page, Provenance, page_of
 from services.backtest.report.rows import MONTHS
 from services.backtest.result import BacktestResult
@@ -27,10 +26,7 @@ def write_report(result: BacktestResult, path: Path) -> None:
     Raises ConfigError when the run has no step or the templates' library is absent, OSError when `path` cannot be
     written.
     """
-    text = render(result)
-    beside = path.with_name(f".{path.name}.part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    save(render(result), path)
 
 
 def render(result: BacktestResult) -> str:
@@ -47,8 +43,8 @@ def provenance_of(result: BacktestResult) -> Provenance:
     source, digest, size = facts.source, "", None
     if facts.path is not None and facts.path.exists():
         source = facts.path.name
-        digest, size = _digest_of(facts.path)
-    return Provenance(source, digest, size, _closes_digest(result), _version())
+        digest, size = digest_of(facts.path)
+    return Provenance(source, digest, size, _closes_digest(result), version())
 
 
 def btc_closes(result: BacktestResult) -> dict[int, float]:
@@ -83,42 +79,18 @@ def btc_closes(result: BacktestResult) -> dict[int, float]:
 
 
 def _filled(page: Page) -> str:
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415 - an extra that few runs need
-        from markupsafe import Markup  # noqa: PLC0415 - comes with it
-    except ImportError as error:
-        raise ConfigError("reports need Jinja2: install cascade-trader[dashboard]") from error
-    folder = Path(__file__).parent / "templates"
-    style, script = ((folder / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
-    policy = (
-        f"default-src 'none'; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'; "
-        "form-action 'none'"
-    )
-    templates = Environment(
-        loader=PackageLoader("services.backtest.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    drawn = {name: Markup(getattr(page, name)) for name in ("worth_svg", "fall_svg", "allocation_svg")}  # noqa: S704
-    return templates.get_template("report.html").render(
+    return page_html(
+        "report.html",
+        script="report.js",
         page=page,
-        drawn=drawn,
-        asset_charts=[(chart, Markup(chart.svg)) for chart in page.asset_charts],  # noqa: S704 - escaped where drawn
-        policy=policy,
-        style=Markup(style),  # noqa: S704 - the package's own file
-        script=Markup(script),  # noqa: S704 - the package's own file
-        points=Markup(page.points),  # noqa: S704 - JSON without <, > and &
+        drawn={name: markup(getattr(page, name)) for name in ("worth_svg", "fall_svg", "allocation_svg")},
+        asset_charts=[(chart, markup(chart.svg)) for chart in page.asset_charts],
+        points=markup(page.points),
         month_names=MONTHS,
     )
 
 
-def _hash(content: str) -> str:
-    return f"sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}"
-
-
-def _digest_of(path: Path) -> tuple[str, int]:
+def digest_of(path: Path) -> tuple[str, int]:
     """Return the digest and the size of a file; of a folder, those of its candle files in order of their names."""
     files = [path] if path.is_file() else sorted(one for one in path.rglob("*") if one.suffix in SUFFIXES)
     digest, size = hashlib.sha256(), 0
@@ -137,7 +109,8 @@ def _closes_digest(result: BacktestResult) -> str:
     return digest.hexdigest()
 
 
-def _version() -> str:
+def version() -> str:
+    """Return the version of what made the page."""
     try:
         return metadata.version(DISTRIBUTION)
     except metadata.PackageNotFoundError:

@@ -1,0 +1,219 @@
+"""`cascade optimise`: search for rules on recorded candles, and say how far the finding can be trusted.
+
+In: assets, candles, what to vary, how to search. Out: a table, or one JSON object; on request a CSV and a page.
+Never: a winner without what walk-forward says about it, and without a warning where luck explains it.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from services.backtest import optimise_output as output
+from services.backtest.config import BacktestSettings, check_capital
+from services.backtest.core import FillTiming
+from services.backtest.core.scan_market import MarketArrays, arrays_of
+from services.backtest.data import bus_names, data_path, load_market
+from services.backtest.optimise import Finding, Sampler, Search
+from services.backtest.optimise import optimise as run_search
+from services.backtest.optimise_space import read_space
+from services.backtest.optimise_splits import Objective
+from services.backtest.report.page import Fact
+from services.backtest.report.write import digest_of, version
+from services.cli.backtest import AsJson, Assets, Capital, Data, Fee, Fills, From, Gaps, Interval, To
+from services.cli.backtest import Set as SetOption
+from services.cli.backtest_input import read_settings
+from shared.errors import CascadeError, ConfigError, InputError
+
+EXIT_INPUT = 2
+TRIALS_SHOWN = 10
+
+app = typer.Typer(no_args_is_help=True, help="Search for rules over recorded candles.")
+
+
+@app.callback()
+def optimise() -> None:
+    """Search for rules over recorded candles."""
+
+
+Params = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--param",
+        metavar="KEY=LOW:HIGH:STEP",
+        help="What to vary; or KEY=one,two. May repeat [both thresholds, sales].",
+    ),
+]
+SamplerOption = Annotated[Sampler, typer.Option(help="Guided by the scores so far (tpe), random, or the whole grid.")]
+Trials = Annotated[int, typer.Option(help="How many trials; with tpe in each fold, and over the whole range.")]
+ObjectiveOption = Annotated[Objective, typer.Option(help="What to maximise, of daily returns.")]
+Folds = Annotated[int, typer.Option(help="Walk-forward folds.")]
+Embargo = Annotated[int, typer.Option(help="Days between training and validation that count for neither.")]
+Rolling = Annotated[bool, typer.Option("--rolling", help="Train on windows of one length instead of all days before.")]
+Seed = Annotated[int, typer.Option(help="The same seed gives the same trials, on any number of cores.")]
+Processes = Annotated[int, typer.Option(help="Cores to use; 0 for all.")]
+RayOption = Annotated[str | None, typer.Option("--ray", metavar="ADDRESS", help="Run on a Ray cluster (auto, local).")]
+Storage = Annotated[Path | None, typer.Option(metavar="FILE", help="Keep trials here, and go on from those in it.")]
+Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the trial table.")]
+Report = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with maps of the rules.")]
+
+
+@app.command()
+def rebalancer(
+    *,
+    assets: Assets,
+    data: Data = None,
+    start: From = None,
+    end: To = None,
+    interval: Interval = None,
+    params: Params = None,
+    sampler: SamplerOption = Sampler.RANDOM,
+    trials: Trials = 100,
+    objective: ObjectiveOption = Objective.SHARPE,
+    folds: Folds = 4,
+    embargo: Embargo = 1,
+    rolling: Rolling = False,
+    seed: Seed = 0,
+    processes: Processes = 1,
+    ray: RayOption = None,
+    storage: Storage = None,
+    capital: Capital = "10000",
+    fee: Fee = None,
+    settings: SetOption = None,
+    fills: Fills = FillTiming.CLOSE,
+    gaps: Gaps = "hold",
+    as_json: AsJson = False,
+    csv: Csv = None,
+    report: Report = None,
+) -> None:
+    """Search for the rebalancer's rules, with walk-forward and a warning when the finding may be luck.
+
+    Everything that is not varied is as in `cascade backtest rebalancer`. Stopped with Ctrl-C, a search with --storage
+    goes on from there when the same command is given again.
+    """
+    try:
+        if gaps not in ("hold", "refuse"):
+            raise ConfigError(f"--gaps must be hold or refuse, got {gaps!r}")
+        search = _search(
+            space=read_space(params or []),
+            sampler=sampler,
+            trials=trials,
+            objective=objective,
+            folds=folds,
+            embargo_days=embargo,
+            is_rolling=rolling,
+            seed=seed,
+            processes=processes or os.cpu_count() or 1,
+            ray_address=ray,
+            storage=storage,
+        )
+        names, quote = bus_names(assets.split(","))
+        chosen = read_settings(
+            settings or [], assets=tuple(names), quote_asset=quote, capital=capital, fee=fee, fills=fills
+        )
+        path = data_path(data)
+        market = load_market(path, names, quote, interval=interval, start=start, end=end, gaps=gaps)
+        check_capital(chosen, market.feed.instruments)
+        digest, _ = digest_of(path)
+        asked = f"{digest} {market.feed.first_open_ns} {market.feed.info.last_close_ns} {','.join(names)}"
+        found = _run(arrays_of(market.feed), chosen, search, candles=asked, is_quiet=as_json)
+        facts = (
+            Fact("Source", path.name),
+            Fact("SHA-256 of the source", digest),
+            Fact("Assets", ", ".join(names.values())),
+            Fact("Interval", market.timeframe),
+            Fact("Search", f"{sampler.value}, {trials} trials, seed {seed}"),
+            Fact("Folds", f"{folds}, embargo {embargo} days, {'rolling' if rolling else 'expanding'}"),
+            Fact("Version", version()),
+        )
+        _write(found, csv, report, title=f"{chosen.rebalancer.strategy} on {', '.join(names.values())}", facts=facts)
+    except (ConfigError, InputError) as error:
+        sys.stderr.write(f"cascade optimise: {error}\n")
+        raise typer.Exit(EXIT_INPUT) from error
+    except KeyboardInterrupt:
+        kept = f"; its trials are in {storage}, the same command goes on" if storage is not None else ""
+        sys.stderr.write(f"cascade optimise: stopped{kept}\n")
+        raise typer.Exit(130) from None
+    if as_json:
+        sys.stdout.write(output.to_json(found) + "\n")
+        return
+    _show(found, [one for one in (csv, report) if one is not None])
+
+
+def _search(**given: object) -> Search:
+    try:
+        return Search(**given)  # type: ignore[arg-type]  # the one caller names every field
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _run(market: MarketArrays, settings: BacktestSettings, search: Search, *, candles: str, is_quiet: bool) -> Finding:
+    console = Console(stderr=True)
+    if is_quiet or not console.is_terminal:
+        return run_search(market, settings, search, candles=candles)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("trials", total=None)
+        return run_search(
+            market,
+            settings,
+            search,
+            candles=candles,
+            on_progress=lambda done, most: bar.update(task, completed=done, total=most),
+        )
+
+
+def _write(found: Finding, csv: Path | None, report: Path | None, *, title: str, facts: tuple[Fact, ...]) -> None:
+    for option, path in (("--csv", csv), ("--report", report)):
+        try:
+            if path is not None and option == "--csv":
+                path.write_text(output.trials_csv(found), encoding="utf-8", newline="")
+            elif path is not None:
+                output.write_page(found, path, title=title, facts=facts)
+        except OSError as error:
+            raise ConfigError(f"{option} {path}: {error.strerror}: choose a file that can be written") from error
+        except CascadeError as error:
+            raise ConfigError(f"{option} {path}: {error}") from error
+
+
+def _show(found: Finding, written: list[Path]) -> None:
+    console = Console()
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for fact in output.headline(found):
+        table.add_row(fact.name, f"[bold]{fact.value}[/bold]", fact.hint)
+    console.print(table)
+    console.print(f"\nBest: {output.rules_text(found, found.best.point)}\n", highlight=False)
+    rows = Table(title="Walk-forward", title_justify="left", box=None, pad_edge=False, header_style="dim")
+    for name in ("Judged on", "Chosen on the days before"):
+        rows.add_column(name)
+    for name in ("Trained", "Judged", "No search"):
+        rows.add_column(name, justify="right", no_wrap=True)
+    for row in found.folds:
+        scores = (row.train_score, row.validate_score, row.default_score)
+        shown = ("-" if one is None else f"{one:.2f}" for one in scores)
+        rows.add_row(output.window_text(found, row.fold.validate), output.rules_text(found, row.point), *shown)
+    console.print(rows)
+    best = Table(title="\nBest trials", title_justify="left", box=None, pad_edge=False, header_style="dim")
+    for dimension in found.search.space:
+        best.add_column(dimension.key, justify="right")
+    for name in (found.search.objective.value, "return", "drawdown", "rebalances"):
+        best.add_column(name, justify="right", no_wrap=True)
+    for trial, score in list(zip(found.trials, found.scores, strict=True))[:TRIALS_SHOWN]:
+        best.add_row(
+            *trial.point,
+            "-" if score is None else f"{score:.2f}",
+            f"{trial.total_return * 100:+.1f} %",
+            f"{-trial.max_drawdown * 100:.1f} %",
+            str(trial.rebalance_count),
+        )
+    console.print(best)
+    for warning in found.warnings:
+        console.print(f"[yellow]Warning:[/yellow] {escape(warning)}", highlight=False)
+    for path in written:
+        console.print(f"written: {path}", soft_wrap=True)
