@@ -127,9 +127,9 @@ def run_scanning(
         handled.append(row)
         row += 1
         if row < last and engine.is_idle():
-            found = min(watcher.next_row(engine.state, engine, row), last)
+            found, tried_ns = watcher.next_row(engine.state, engine, row, last)
             if found > row:
-                engine.skip(market, row, found)
+                engine.skip(market, row, found, tried_ns)
                 row = found
     log = engine.finish()
     return ScanRun(log, market, np.array(handled, dtype=np.int64), engine.state, engine.desk.ledger.fees_quote)
@@ -187,10 +187,11 @@ class _SkippingEngine(Engine[core.RebalancerState]):
         """Return the quote money held; with no order open all of it is free."""
         return self.desk.ledger.balance(self._config.quote_asset)
 
-    def skip(self, market: MarketArrays, start: int, stop: int) -> None:
-        """Be where the rows `[start, stop)` would have led, on none of which anything happened.
+    def skip(self, market: MarketArrays, start: int, stop: int, tried_ns: dict[str, int]) -> None:
+        """Be where the rows `[start, stop)` would have led, on none of which anything was ordered.
 
-        Desk and gate keep the newest bar of each market; the strategy keeps closes and how far it has come.
+        Desk and gate keep the newest bar of each market; the strategy keeps closes, how far it has come, and when
+        assets fired in vain.
         """
         newest = market.newest_rows(stop - 1)
         closes = dict(self._state.closes)
@@ -221,6 +222,7 @@ class _SkippingEngine(Engine[core.RebalancerState]):
             last_close_ns=close_ns,
             finished_ns=close_ns,
             closes=closes,
+            fired_at_ns=self._state.fired_at_ns | tried_ns,
             ledger_sequence_seen=max(self._state.ledger_sequence_seen, self.desk.ledger.sequence),
         )
 
@@ -234,20 +236,57 @@ class _Watcher:
         self._closes = market.columns(rules.assets) if self._knows else None
         self._is_idle_for_ever = not rules.enabled or not rules.assets or (self._knows and self._closes is None)
         self._rules = rules
+        self._surely_up = float(1 + rules.upside_threshold) * (1 + GUARD)
+        self._surely_down = float(1 - rules.downside_threshold) * (1 - GUARD)
+        self._sell_share = float(rules.sell_percentage) * (1 + GUARD)
+        self._least_surely = float(rules.min_order_value) * (1 - GUARD)
 
-    def next_row(self, state: core.RebalancerState, engine: _SkippingEngine, start: int) -> int:
-        """Return the first row from `start` on that may matter, or the number of rows."""
+    def next_row(
+        self, state: core.RebalancerState, engine: _SkippingEngine, start: int, stop: int
+    ) -> tuple[int, dict[str, int]]:
+        """Return the first row in `[start, stop)` that may matter, or `stop`, and when assets fired in vain before."""
         if not self._knows:
-            return start
-        stop = self._next_doubtful(start)
+            return start, {}
+        stop = min(stop, self._next_doubtful(start))
         if self._is_idle_for_ever:
-            return stop
+            return stop, {}
         quantities = [engine.quantity(asset) for asset in self._assets]
         if any(one and not _QUANTITY_MIN <= one <= _QUANTITY_MAX for one in quantities):
-            return start
+            return start, {}
         assert self._closes is not None
+        times_ns, tried_ns = self._market.close_ns, dict[str, int]()
         watch = watch_of(self._rules, quantities, engine.quote(), state.fired_at_ns)
-        return self._scan(self._closes, self._market.close_ns, watch, start, stop)
+        row = self._scan(self._closes, times_ns, watch, start, stop)
+        while row < stop and (vain := self._fires_in_vain(self._closes[row], int(times_ns[row]), watch)):
+            tried_ns |= dict.fromkeys((self._assets[one] for one in vain), int(times_ns[row]))
+            watch = watch_of(self._rules, quantities, engine.quote(), state.fired_at_ns | tried_ns)
+            row = self._scan(self._closes, times_ns, watch, row + 1, stop)
+        return row, tried_ns
+
+    def _fires_in_vain(self, closes: Floats, at_ns: int, watch: Watch) -> list[int]:
+        """Return the columns that fire for certain though no order can come of it; none when anything else may happen.
+
+        An asset of which too little is held to sell a part, or that lacks too little to buy, fires and cools down, and
+        does so again and again. Every ready asset that is beyond its band has its turn within the same bar.
+        """
+        values = closes * watch.quantities
+        total, count = float(values.sum()), len(values)
+        # A sum just added in another order differs by less than the guard.
+        if total <= watch.least * (1 + GUARD):
+            return []
+        found: list[int] = []
+        for column, value in enumerate(values.tolist()):
+            size = count * value
+            may_limit = value >= watch.limit * (1 - GUARD) * (total + watch.quote)
+            is_up, is_down = size >= watch.upper * (1 - GUARD) * total, size <= watch.lower * (1 + GUARD) * total
+            if watch.ready_ns[column] > at_ns or not (may_limit or is_up or is_down):
+                continue
+            is_certain = size > self._surely_up * total or size < self._surely_down * total
+            ordered = value * self._sell_share if is_up else total / count * (1 + GUARD) - value
+            if may_limit or not is_certain or ordered >= self._least_surely:
+                return []
+            found.append(column)
+        return found
 
     def _next_doubtful(self, start: int) -> int:
         rows = self._market.doubtful

@@ -310,3 +310,17 @@ def test_arrays_that_do_not_fit_together_are_refused(change: Callable[[dict], di
     given_ = {"instruments": instruments, "timeframe": "15m", "open_ns": times, "close_ns": times + STEP_NS} | columns
     with pytest.raises(InputError, match=words):
         MarketArrays(**change(given_))
+
+
+@pytest.mark.parametrize("scan", SCANS, ids=lambda scan: scan.__name__)
+def test_bars_on_which_an_asset_fires_in_vain_are_passed_over_too(scan: Scan) -> None:
+    # Each part sold or bought would be below the least order, so the breach stands and fires after every cooldown.
+    closes = np.full((400, 3), 100.0)
+    closes[5:, 0], closes[9:, 1] = 145.0, 60.0
+    closes[300:, 2] = 500.0
+    case = Case(0, 3, 400, 0, 0, 0, upside="0.2", downside="0.2", limit="1", least="2000", cooldown="45")
+    run = require_same(settings_of(case), arrays(closes), scan)
+    assert run is not None
+    assert run.state.fired_at_ns.keys() >= {"A0-USDT", "A1-USDT"}
+    assert [plan.at_ns < START_NS + 300 * STEP_NS for plan in run.log.plans] == [True, False, False]
+    assert len(run.handled) < 20
