@@ -16,31 +16,40 @@ from shared.store.questdb_mirror import MirroredStore
 from shared.store.questdb_sink import QuestdbSink
 from shared.store.questdb_writer import QuestdbWriter
 
+STARTING_S = 2.0
+
 
 class Health:
-    """Say how the recorder is, and beside it how QuestDB is."""
+    """Say how the recorder is, and beside it how QuestDB is; only the recorder itself decides whether it is ready."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._ready, self._detail, self._mirror = False, "starting", ""
+        self._own, self._mirror = "running", ""
 
     def recorder(self, ready: bool, detail: str) -> None:
         """Take the recorder's own state."""
-        self._ready, self._detail = ready, detail
+        self._own, self._runtime.is_ready = detail, ready
         self._show()
 
     def mirror(self, ready: bool, detail: str) -> None:
-        """Take QuestDB's state."""
+        """Take QuestDB's state; called in the event loop."""
         self._mirror = "" if ready else detail
         if ready:
             self._runtime.log.info("questdb_healthy")
         else:
             self._runtime.log.error("questdb_not_healthy", error=detail)
-        self._show()
+        if self._runtime.is_ready:
+            self._show()
+        else:
+            # Until the service runs its detail is the lifecycle's.
+            asyncio.get_running_loop().call_later(STARTING_S, self._show_when_ready)
+
+    def _show_when_ready(self) -> None:
+        if self._runtime.is_ready:
+            self._show()
 
     def _show(self) -> None:
-        detail = f"{self._detail}; {self._mirror}" if self._mirror else self._detail
-        self._runtime.is_ready, self._runtime.detail = self._ready, detail
+        self._runtime.detail = f"{self._own}; {self._mirror}" if self._mirror else self._own
 
 
 def mirrored(primary: Store, config: RecorderConfig, runtime: Runtime, health: Health) -> Store:

@@ -9,6 +9,7 @@ import base64
 import json
 import re
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -21,12 +22,14 @@ from shared.store.port import Rejected, Row
 from shared.store.questdb_schema import BOOK_SIDES, TIME, is_symbol, stored_columns
 from shared.store.tables import INT64_MIN, TABLE_BY_NAME, Table
 
-# Times outside these years have a wrong unit: milliseconds or microseconds taken for nanoseconds, or the reverse.
+# Market data outside these years has a wrong unit: milliseconds or microseconds taken for nanoseconds, or the reverse.
+# Other messages bear market time, which is 0 before the market's first step.
 TIME_MIN_NS = 1_230_768_000_000_000_000  # 2009-01-01
 TIME_MAX_NS = 4_102_444_800_000_000_000  # 2100-01-01
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 WORD_MAX = 1_000
+_PRICES = ("trades", "bbo", "books", "bars")
 _NAMED = ("venue", "instrument", "strategy")
 _TABLE_KEY = b"table"
 _IPC_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
@@ -137,15 +140,16 @@ def _levels(sides: pa.ChunkedArray) -> list[np.ndarray]:
 type _Found = Sequence[tuple[int, str]]
 
 
-def _bad_times(name: str, values: pa.ChunkedArray) -> _Found:
+def _bad_times(low_ns: int, name: str, values: pa.ChunkedArray) -> _Found:
     bounds = pc.min_max(values)
     low, high = bounds["min"].as_py(), bounds["max"].as_py()
-    if low is None or (low >= TIME_MIN_NS and high < TIME_MAX_NS):
+    if low is None or (low >= low_ns and high < TIME_MAX_NS):
         return ()
+    years = f"{'2009' if low_ns else '1970'} to 2099"
     return [
-        (place, f"{name} {value} lies outside the years 2009 to 2099: is it in nanoseconds?")
+        (place, f"{name} {value} lies outside the years {years}: is it in nanoseconds?")
         for place, value in enumerate(values.to_pylist())
-        if not TIME_MIN_NS <= value < TIME_MAX_NS
+        if not low_ns <= value < TIME_MAX_NS
     ]
 
 
@@ -202,7 +206,8 @@ def _bad_levels(name: str, values: pa.ChunkedArray) -> _Found:
 
 _Check = tuple[Callable[[Table, Column], bool], Callable[[str, pa.ChunkedArray], _Found]]
 _CHECKS: tuple[_Check, ...] = (
-    (lambda table, column: column.name == table.event_time, _bad_times),
+    (lambda table, column: column.name == table.event_time and table.name in _PRICES, partial(_bad_times, TIME_MIN_NS)),
+    (lambda table, column: column.name == table.event_time and table.name not in _PRICES, partial(_bad_times, 0)),
     (lambda _, column: column.name in _NAMED, _bad_names),
     (lambda _, column: is_symbol(column), _bad_words),
     (lambda _, column: column.type is Kind.REAL, _bad_reals),

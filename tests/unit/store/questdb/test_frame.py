@@ -10,7 +10,7 @@ from shared.messages import BookSnapshot, OrderState
 from shared.store.port import Row
 from shared.store.questdb_frame import TIME_MAX_NS, TIME_MIN_NS, decoded, encoded, frame_of, pandas_of, table_name
 from shared.store.tables import TABLE_BY_NAME
-from shared.testing.samples import START_NS, order_event
+from shared.testing.samples import START_NS, heartbeat, order_event
 from shared.testing.ticks import rows_of, trades
 
 TRADES = TABLE_BY_NAME["trades"]
@@ -31,6 +31,15 @@ def test_absurd_times_are_refused_before_they_are_written(time_ns: int) -> None:
     kept, reasons = refused(ts_event_ns=time_ns)
     assert kept == 1
     assert reasons == [f"ts_event_ns {time_ns} lies outside the years 2009 to 2099: is it in nanoseconds?"]
+
+
+def test_market_time_before_the_first_step_is_kept_but_no_time_beyond_the_century() -> None:
+    rows = [
+        Row(msgspec.structs.replace(heartbeat("risk", 1), sent_at_ns=at), "hb.risk", 1) for at in (0, TIME_MAX_NS, -1)
+    ]
+    frame, rejected = frame_of(TABLE_BY_NAME["heartbeats"], rows)
+    assert frame.num_rows == 1
+    assert len(rejected) == 2
 
 
 @pytest.mark.parametrize("name", ["A'; DROP TABLE trades; --", "", "a b", "x" * 65, "a\nb", "a,b=c", '"', "é", "../x"])
