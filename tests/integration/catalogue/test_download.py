@@ -145,9 +145,9 @@ async def test_a_venue_that_stays_down_leaves_what_came(setup: Setup) -> None:
 
 
 async def test_a_cancelled_download_keeps_its_pages(setup: Setup) -> None:
-    setup.server.delay_s = 0.02
+    setup.server.delay_s, setup.server.page_max = 0.02, 100
     task = asyncio.create_task(setup.run())
-    await setup.server.asked_for(6)
+    await setup.server.asked_for(15)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -252,6 +252,7 @@ def test_one_length_of_bars_has_one_name(timeframe: str) -> None:
 ranges = st.lists(st.tuples(st.integers(0, 60), st.integers(0, 60)), max_size=8)
 
 
+@settings(deadline=None)
 @given(ranges, st.tuples(st.integers(0, 60), st.integers(0, 60)))
 def test_ranges_are_sets_of_integers(have: list[tuple[int, int]], wanted: tuple[int, int]) -> None:
     def points(spans: list[tuple[int, int]]) -> set[int]:

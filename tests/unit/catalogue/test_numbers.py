@@ -5,7 +5,7 @@ from decimal import Decimal
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.store.catalogue_numbers import exact_decimal, parse_numbers
@@ -25,6 +25,7 @@ decimals = st.decimals(min_value=0, max_value=10**12, allow_nan=False, allow_inf
 )
 
 
+@settings(deadline=None)
 @given(st.lists(decimals, min_size=1, max_size=8), st.booleans())
 def test_every_decimal_comes_back_with_all_its_digits(values: list[Decimal], plain: bool) -> None:
     texts = [format(value, "f") if plain else str(value) for value in values]
