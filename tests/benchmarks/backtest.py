@@ -5,7 +5,8 @@ python tests/benchmarks/backtest.py [--bars 1000000] [--rules 12]       less tha
 `plain loop` is the same rules in plain floats, one bar after the other (`peers/cascade_floats.py`): no grids, no risk
 gate, no ledger, no order ids. `steps` and `scan` are the engine, exact to the last digit, without and with skip-ahead.
 Candles are in memory before any clock starts, as arrays for the scan and as rows for the loop. Medians of CPU seconds,
-but for the two processes; a busy machine still moves them by a third. CASCADE_BENCH_VECTORBT names a Python that has vectorbt, for the sweep's peer.
+but for the two processes; a busy machine still moves them by a third.
+CASCADE_BENCH_VECTORBT names a Python that has vectorbt, for the sweep's peer.
 """
 
 import argparse
