@@ -12,7 +12,8 @@ import typer
 from rich.table import Table
 
 from services.cli.client import ask, whole_history
-from services.cli.commands.options import AsJson, StateDir, console, print_json
+from services.cli.commands.options import AsJson, StateDir, print_json
+from services.cli.rebalance_view import console
 from services.cli.runfile import find_running
 from services.cli.summary import QUIET_ACTIONS, iso_time
 from services.rebalancer.core import Report
@@ -63,22 +64,11 @@ def history(
             print_json(plan)
         return
     if not shown:
-        console.print("no rebalance yet")
+        console().print("no rebalance yet")
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for heading in (
-        "time",
-        "action",
-        "orders",
-        "traded",
-        "fees",
-        "slippage",
-        "portfolio",
-        "holding",
-        "advantage",
-        "why",
-    ):
-        table.add_column(heading, justify="left" if heading in ("time", "action", "why") else "right")
+    for heading in ("time", "action", "orders", "traded", "fees", "slippage", "portfolio", "holding", "against it"):
+        table.add_column(heading, justify="left" if heading in ("time", "action") else "right", no_wrap=True)
     for plan in shown:
         table.add_row(
             plan.time,
@@ -87,13 +77,12 @@ def history(
             *(_money(each) for each in (plan.turnover_usdt, plan.fees_usdt, plan.slippage_usdt)),
             *(_money(each) for each in (plan.equity_usdt, plan.hold_usdt)),
             "–" if plan.advantage is None else f"{plan.advantage * 100:+.1f} %",
-            plan.why,
         )
-    console.print(table)
+    console().print(table)
     done = [plan for plan in shown if plan.cost_usdt is not None]
     fees = sum((plan.fees_usdt or Decimal(0) for plan in done), Decimal(0))
     cost = sum((plan.cost_usdt or Decimal(0) for plan in done), Decimal(0))
-    console.print(f"{len(done)} plans cost {cost:.2f} USDT, of it fees {fees:.2f}", highlight=False)
+    console().print(f"{len(done)} plans cost {cost:.2f} USDT, of it fees {fees:.2f}", highlight=False)
 
 
 def plans_of(records: Iterable[DecisionRecord]) -> list[Finished]:

@@ -4,13 +4,15 @@ In: a plan whose orders are over, the newest closes, what was held at the start.
 Never: a price made up (without one a figure is None), a fee counted that was paid in an asset without a price.
 """
 
-from decimal import Decimal
+from decimal import Context, Decimal
 
 import msgspec
 
 from services.rebalancer.core.model import MONEY, money, percent
 from services.rebalancer.core.state import Hold, RunningPlan
 from shared.messages import Side
+
+_RATIO = Context(prec=20)
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -55,7 +57,7 @@ def report_on(plan: RunningPlan, closes: dict[str, Decimal], hold: Hold | None) 
         unvalued += each.fees_elsewhere.values()
     equity = _equity(plan, closes)
     held = None if hold is None else _worth(hold.quantities, hold.usdt, closes)
-    advantage = MONEY.divide(equity - held, held) if equity is not None and held else None
+    advantage = _RATIO.divide(equity - held, held) if equity is not None and held else None
     return Report(
         plan_id=plan.plan_id,
         orders=orders,
