@@ -103,7 +103,7 @@ async def run_strategy[S](
     for asset in strategy.assets:
         if asset not in there:
             raise ConfigError(f"{strategy.name} wants {asset}, which was not loaded: name it among the assets")
-    steps = market.feed.info.steps
+    steps = market.info.steps
     if steps <= strategy.warmup_bars:
         raise ConfigError(
             f"{strategy.name} needs {strategy.warmup_bars} bars to warm up, the range has {steps}: choose a longer one"

@@ -106,7 +106,7 @@ def rebalancer(
 
 def _run(market: LoadedMarket, settings: BacktestSettings, *, as_json: bool) -> BacktestResult:
     console = Console(stderr=True)
-    info = market.feed.info
+    info = market.info
     if as_json or info.bars < CANDLES_MIN or not console.is_terminal:
         return asyncio.run(run_rebalancer(market, settings))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

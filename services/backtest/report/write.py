@@ -71,7 +71,7 @@ def btc_closes(result: BacktestResult) -> dict[int, float]:
         # The comparison is an extra: data without usable candles of BTC has a report without it.
         return {}
     closes: dict[int, float] = {}
-    for number in range(1, market.feed.info.steps + 1):
+    for number in range(1, market.info.steps + 1):
         step = market.feed.step(number)
         if step is not None and step.candles:
             closes[step.close_time_ns] = step.candles[0].close

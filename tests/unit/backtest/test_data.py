@@ -69,7 +69,7 @@ def test_range_takes_texts_dates_and_times(tmp_path: Path) -> None:
         (datetime(2026, 1, 2), datetime(2026, 1, 4, tzinfo=UTC)),  # noqa: DTZ001 - a naive time counts as UTC
     ):
         market = load_market(path, NAMES, "USDT", start=start, end=end)
-        assert market.feed.info.steps == 12
+        assert market.info.steps == 12
         assert (market.timeframe, market.timeframe_ns) == ("4h", 4 * HOUR_MS * 1_000_000)
 
 
@@ -111,7 +111,7 @@ def test_empty_range_is_refused_in_the_users_words(tmp_path: Path) -> None:
 
 def test_gaps_are_held_or_refused(tmp_path: Path) -> None:
     path = write(tmp_path, *rows("AUSDT", 6), *rows("BUSDT", 4))
-    assert load_market(path, NAMES, "USDT").feed.info.missing == 2
+    assert load_market(path, NAMES, "USDT").info.missing == 2
     with pytest.raises(InputError, match="give --gaps hold") as caught:
         load_market(path, NAMES, "USDT", gaps="refuse")
     assert "market_data" not in str(caught.value)
