@@ -19,6 +19,7 @@ from typing import IO
 
 import msgspec
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 import pyarrow.feather as pa_feather
 import pyarrow.parquet as pa_parquet
@@ -38,7 +39,10 @@ TRADE_COLUMNS = ("time", "id", "type", "side", "price", "amount", "cost")
 KRAKEN_COLUMNS = ("time", "price", "amount")
 HEADERLESS = {12: BINANCE_COLUMNS, 6: BAR_COLUMNS, 7: TRADE_COLUMNS, 3: KRAKEN_COLUMNS}
 SPELLINGS = {
-    "open_time": ("open_time", "opentime", "open time", "ts", "timestamp", "time", "date", "datetime", "unix", "t"),
+    "open_time": (
+        "open_time_ns", "ts_event_ns", "open_time", "opentime", "open time", "ts", "timestamp", "time", "date", "datetime",
+        "unix", "t",
+    ),
     "open": ("open", "o"), "high": ("high", "h"), "low": ("low", "l"), "close": ("close", "c"),
     "volume": ("volume", "vol", "v", "base_volume", "volume_base", "base volume", "basevolume"),
     "quote_volume": (
@@ -169,7 +173,7 @@ def _csv(name: str, data: bytes) -> Texts:
 
 def _decimal_points(column: pa.Array) -> pa.Array:
     """Return numbers written with a decimal comma as numbers with a point, where nothing else can be meant."""
-    return pa.compute.replace_substring_regex(column, r"^(\s*[+-]?[0-9]+),([0-9]+\s*)$", r"\1.\2")
+    return pc.replace_substring_regex(column, r"^(\s*[+-]?[0-9]+),([0-9]+\s*)$", r"\1.\2")
 
 
 def _json(name: str, data: bytes) -> Texts:
@@ -213,5 +217,8 @@ def _named(name: str, columns: dict[str, pa.Array], first_line: int) -> Texts:
     found: dict[str, pa.Array] = {}
     for spelling, known in _NAMES.items():
         if spelling in given and known not in found:
-            found[known] = columns[given[spelling]]
+            column = columns[given[spelling]]
+            if (kept := given.get(f"{spelling}_exact")) is not None:  # our own export
+                column = pc.if_else(pc.equal(columns[kept], ""), column, columns[kept])
+            found[known] = column
     return Texts(name, found, first_line, tuple(columns))

@@ -229,14 +229,13 @@ async def start(arguments: list[str]) -> asyncio.subprocess.Process:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-async def test_a_killed_download_goes_on_without_holes_or_doubles(tmp_path: Path, how: signal.Signals) -> None:
+@pytest.mark.timeout(180)
+async def test_a_killed_download_goes_on_without_holes_or_doubles(tmp_path: Path) -> None:
     markets = [market(), FakeMarket("ETHUSDT", "ETH", "USDT", START)]
     # The command compares the venue's time with this machine's, which may be later or earlier than these bars.
     async with FakeKlines(markets, NOW) as server:
         server.page_max, server.delay_s = 40, 0.01
-        for requests in (8, 60):
+        for how, requests in ((signal.SIGKILL, 30), (signal.SIGINT, 60)):
             process = await start(command(server, tmp_path))
             await server.asked_for(requests)
             process.send_signal(how)
@@ -254,6 +253,35 @@ async def test_a_killed_download_goes_on_without_holes_or_doubles(tmp_path: Path
         assert not verify(catalogue, key)
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+async def test_gaps_are_shown_and_filled(setup: Setup) -> None:
+    if setup.key.venue != "mexc":
+        pytest.skip("one venue shows what the command does")
+    await setup.run(0, 100)
+    await setup.run(150, 300)
+    setup.server.markets["BTCUSDT"] = market(holes=((120, 125),))
+    arguments = [
+        sys.executable,
+        "-m",
+        "services.cli",
+        "data",
+        "gaps",
+        "--catalogue",
+        str(setup.catalogue.root),
+        "--json",
+    ]
+    out, _ = await (await start(arguments)).communicate()
+    assert [one["bars"] for one in msgspec.json.decode(out)] == [50]
+    process = await start([*arguments, "--fill", "--url", setup.server.url])
+    out, err = await process.communicate()
+    assert process.returncode == 0, err.decode()
+    assert [(one["bars"], one["known_at_the_venue"]) for one in msgspec.json.decode(out)] == [(5, True)]
+    assert setup.hours() == [*range(120), *range(125, 300)]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
 async def test_the_command_ends_with_a_sentence_when_the_venue_is_down(tmp_path: Path) -> None:
     async with FakeKlines([market(), FakeMarket("ETHUSDT", "ETH", "USDT", START)], NOW) as server:
         process = await start([*command(server, tmp_path), "--timeframe", "5h"])

@@ -1,0 +1,39 @@
+"""A replay out of the catalogue is the replay of the file that was imported."""
+
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from services.market_data.config import MissingBars
+from services.market_data.core.candles import RawSeries
+from services.market_data.core.replay import ReplayRules, build_replay
+from services.market_data.replay_file import load_replay
+from shared.store.catalogue import Catalogue
+from shared.store.catalogue_import import ImportOptions, import_file
+from shared.store.catalogue_read import CandleTexts, read_candles
+from shared.testing.data import data_file
+
+ASSETS = ("RIVER-USDT", "H-USDT", "PENGU-USDT", "TAO-USDT")
+RULES = ReplayRules(
+    start_ns=None, end_ns=None, steps_max=None, missing_bars=MissingBars.REFUSE, notional_min=Decimal(5)
+)
+
+
+def test_the_rows_are_field_for_field_what_a_replay_checks() -> None:
+    assert CandleTexts.__struct_fields__ == RawSeries.__struct_fields__
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_the_catalogue_replays_what_the_file_does(tmp_path: Path) -> None:
+    path = data_file("mexc_spot/mexc_spot_4h.csv.gz")
+    catalogue = Catalogue(tmp_path)
+    list(import_file(catalogue, path, ImportOptions(venue="mexc")))
+    found = read_candles(catalogue, ASSETS, "4h")
+    raw = [RawSeries(*msgspec.structs.astuple(one)) for one in found]
+    mine, theirs = build_replay(path.name, raw, RULES), load_replay(path, ASSETS)
+    assert mine.info == theirs.info
+    assert mine.identity == theirs.identity
+    assert [mine.step(number) for number in range(1, 686)] == [theirs.step(number) for number in range(1, 686)]
