@@ -41,6 +41,8 @@ TRIALS_MAX = 100_000
 # Asked for at a time, whatever the number of cores: otherwise that number would change what is asked next.
 BATCH = 8
 PBO_MAX, DSR_MIN = 0.2, 0.95
+# Beyond this the normal approximation behind the deflated ratio says little about a few hundred days.
+KURTOSIS_MAX = 20.0
 DEFAULT: Point = ()
 Progress = Callable[[int, int], None]
 
@@ -314,6 +316,11 @@ def _warnings(found: Finding, ran: int) -> tuple[str, ...]:
         said.append(
             f"The deflated Sharpe ratio is {chance} (at least {DSR_MIN} is wanted): the best of {ran} trials is not "
             "clearly better than the best of as many worthless ones."
+        )
+    shape = None if found.best.refused else moments_of(np.array(found.best.returns, dtype=np.float64))
+    if shape is not None and shape.kurtosis > KURTOSIS_MAX:
+        said.append(
+            f"Few days made the best trial (kurtosis {shape.kurtosis:.0f}), and its deflated Sharpe ratio is too kind."
         )
     ours, plain = found.out_of_sample, found.out_of_sample_default
     if ours is not None and plain is not None and ours < plain:
