@@ -134,8 +134,10 @@ class PaperBook:
         if bar.close_time_ns <= market.bar_time_ns:
             return ()
         trades: list[VenueTrade] = []
-        with self._store.transaction():
-            for order in self._by_priority(instrument.symbol):
+        orders = self._by_priority(instrument.symbol)
+        # A bar that can fill nothing is on the disk with the next durable change, at the latest the end of its step.
+        with self._store.transaction(durable=bool(orders)):
+            for order in orders:
                 taken = paper_market.fill_from_bar(
                     changed,
                     instrument,

@@ -32,8 +32,9 @@ class MemoryRecords:
     def close(self) -> None:
         """Do nothing: there is nothing to let go of."""
 
-    def transaction(self) -> AbstractContextManager[None]:
+    def transaction(self, *, durable: bool = True) -> AbstractContextManager[None]:
         """Return a block without a meaning of its own: nobody else sees these records meanwhile."""
+        del durable
         return _NOTHING
 
     def balances(self) -> dict[str, Balance]:

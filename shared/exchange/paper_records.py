@@ -52,8 +52,8 @@ class PaperRecords(Protocol):
         """Let go of what keeps them; closing twice is no error."""
         ...
 
-    def transaction(self) -> AbstractContextManager[None]:
-        """Make everything inside one change."""
+    def transaction(self, *, durable: bool = True) -> AbstractContextManager[None]:
+        """Make everything inside one change; unless `durable` a power cut may lose it until the next durable one."""
         ...
 
     def balances(self) -> dict[str, Balance]:

@@ -1,4 +1,4 @@
-"""The paper venue's file: one SQLite database, every change a transaction that is on the disk before it is answered.
+"""The paper venue's file: one SQLite database, every order, fill and balance on the disk before it is answered.
 
 In: records. Out: the same records, after any crash. Never: half of a change; a float where there is money.
 Records are JSON text, in which a Decimal is a string with every digit. The file is the only truth: nothing is cached.
@@ -41,6 +41,7 @@ class PaperStore:
 
     def __init__(self, path: Path, fault_point: Callable[[str], None]) -> None:
         self._fault_point = fault_point
+        self._is_full = True
         self._db = sqlite3.connect(path, isolation_level=None, timeout=BUSY_TIMEOUT_S)
         try:
             self._db.execute("PRAGMA journal_mode = WAL")
@@ -58,12 +59,17 @@ class PaperStore:
         self._db.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
+    def transaction(self, *, durable: bool = True) -> Iterator[None]:
         """Make everything inside one durable change, or none of it when the block raises.
 
+        With `durable` False a power cut (never a crash of the process) may lose the change until the next durable one,
+        in order with others.
         Raises StoreUnavailableError when nothing was written, UnknownOutcomeError when the commit itself failed.
         """
         try:
+            if durable is not self._is_full:
+                self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'NORMAL'}")
+                self._is_full = durable
             self._db.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
             raise StoreUnavailableError(f"paper venue: {error}") from error

@@ -160,7 +160,10 @@ class SimulatedVenue(VenueExecution, Protocol):
         ...
 
     async def on_bar(self, bar: Bar) -> tuple[VenueTrade, ...]:
-        """Take one closed bar. Raises InputError for a price or volume that no market can have."""
+        """Take one closed bar. Raises InputError for a price or volume that no market can have.
+
+        A power cut may forget bars of a step whose end was not handed in yet; handing them in again restores them.
+        """
         ...
 
     async def on_bbo(self, bbo: Bbo) -> tuple[VenueTrade, ...]:

@@ -13,7 +13,7 @@ import pytest
 from shared.errors import ConfigError, StoreUnavailableError
 from shared.exchange.paper import PaperVenue
 from shared.messages import Side
-from shared.testing.paper import BTC, HOUR_NS, LIFE, MODEL, bbo, market
+from shared.testing.paper import BTC, HOUR_NS, LIFE, MODEL, bar, bbo, closed, limit, market
 
 BUY = Side.BUY
 
@@ -193,3 +193,25 @@ def test_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     path.write_text("this is no database, it is a letter to somebody, and long enough for a header" * 20)
     with pytest.raises(ConfigError, match=r"paper\.db cannot be used"):
         PaperVenue(path, venue="paper", model=MODEL)
+
+
+async def test_only_a_bar_that_can_fill_nothing_is_not_synced_at_once(tmp_path: Path) -> None:
+    levels: list[int] = []
+
+    def note(point: str) -> None:
+        if point == "before_commit" and opened:
+            levels.append(opened[0]._store._db.execute("PRAGMA synchronous").fetchone()[0])
+
+    opened: list[PaperVenue] = []
+    deposit = {"USDT": Decimal(10_000)}
+    venue = PaperVenue(tmp_path / "p.db", venue="paper", model=MODEL, initial_deposit=deposit, fault_point=note)
+    await venue.define_instrument(BTC)
+    opened.append(venue)
+    await venue.on_bar(bar(1, 100.0))
+    await venue.on_bars_closed(closed(1, "BTC-USDT"))
+    await venue.on_bar(bar(2, 100.0))
+    await venue.submit(limit("l1", BUY, "1", "90"))
+    await venue.on_bar(bar(3, 95.0))
+    normal, full = 1, 2
+    assert levels == [normal, full, normal, full, full]
+    venue.close()
