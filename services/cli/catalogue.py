@@ -40,6 +40,7 @@ from shared.store.catalogue_verify import Gap, verify
 from shared.store.catalogue_verify import gaps as find_gaps
 
 ROOT_DEFAULT = Path("var/catalogue")
+EXIT_INTERRUPTED = 130
 
 Root = Annotated[
     Path, typer.Option("--catalogue", envvar="CASCADE_CATALOGUE", metavar="DIR", help="Where the history is kept.")
@@ -81,7 +82,12 @@ def download(
         for name in _instruments(symbols)
     ]
     options = FetchOptions(url=url, rate_per_s=rate, jobs=jobs, again=again, replace=replace)
-    _tell_fetched(fetch(Catalogue(catalogue), orders, options, quiet=as_json), as_json=as_json)
+    try:
+        fetched = fetch(Catalogue(catalogue), orders, options, quiet=as_json)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("stopped; what has come is kept: the same command goes on from there")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+    _tell_fetched(fetched, as_json=as_json)
 
 
 def import_(

@@ -7,6 +7,7 @@ Never: a bar that is not there; an unknown instrument passed over.
 import difflib
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from pathlib import Path
 
 import duckdb
 import msgspec
@@ -113,6 +114,26 @@ def read_candles(
             )
         )
     return found
+
+
+def catalogue_folder(path: Path) -> tuple[Catalogue, str, str] | None:
+    """Return the catalogue, venue and timeframe of a folder `…/bars/venue=V/timeframe=T`, None for any other path."""
+    parts = path.resolve().parts[-3:]
+    if len(parts) < 3 or parts[0] != "bars" or not path.is_dir():
+        return None
+    (left, _, venue), (right, _, timeframe) = (part.partition("=") for part in parts[1:])
+    if (left, right) != ("venue", "timeframe"):
+        return None
+    return Catalogue(path.resolve().parents[2]), venue, timeframe
+
+
+def read_folder(path: Path, instruments: Sequence[str]) -> list[CandleTexts]:
+    """Return all bars of the instruments in a catalogue's folder, for `load_replay`; raises InputError."""
+    found = catalogue_folder(path)
+    if found is None:
+        raise InputError(f"{path}: is no folder of a catalogue: name …/bars/venue=mexc/timeframe=4h")
+    catalogue, venue, timeframe = found
+    return read_candles(catalogue, instruments, timeframe, venue=venue)
 
 
 def resolve(catalogue: Catalogue, instruments: Sequence[str], timeframe: str, venue: str | None) -> list[SeriesKey]:

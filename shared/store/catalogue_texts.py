@@ -40,8 +40,8 @@ KRAKEN_COLUMNS = ("time", "price", "amount")
 HEADERLESS = {12: BINANCE_COLUMNS, 6: BAR_COLUMNS, 7: TRADE_COLUMNS, 3: KRAKEN_COLUMNS}
 SPELLINGS = {
     "open_time": (
-        "open_time_ns", "ts_event_ns", "open_time", "opentime", "open time", "ts", "timestamp", "time", "date", "datetime",
-        "unix", "t",
+        "open_time_ns", "ts_event_ns", "open_time", "opentime", "open time", "ts", "timestamp", "time", "date",
+        "datetime", "unix", "t",
     ),
     "open": ("open", "o"), "high": ("high", "h"), "low": ("low", "l"), "close": ("close", "c"),
     "volume": ("volume", "vol", "v", "base_volume", "volume_base", "base volume", "basevolume"),

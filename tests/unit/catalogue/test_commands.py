@@ -1,5 +1,7 @@
 """The commands over the catalogue: what they print, and how they end."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import msgspec
@@ -106,3 +108,9 @@ def test_a_range_the_wrong_way_round_is_refused(tmp_path: Path) -> None:
         run("download", *asked, "--catalogue", tmp_path)
     with pytest.raises(InputError, match="write a date"):
         instant_ns("--from", "yesterday", 0)
+
+
+@pytest.mark.timeout(90)
+def test_ccxt_is_not_loaded_before_a_venue_is_asked() -> None:
+    check = "import sys, services.cli.__main__, services.cli.data, services.cli.universe; print('ccxt' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -1,5 +1,6 @@
 """A replay out of the catalogue is the replay of the file that was imported."""
 
+import gzip
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,9 +11,10 @@ from services.market_data.config import MissingBars
 from services.market_data.core.candles import RawSeries
 from services.market_data.core.replay import ReplayRules, build_replay
 from services.market_data.replay_file import load_replay
+from shared.errors import InputError
 from shared.store.catalogue import Catalogue
 from shared.store.catalogue_import import ImportOptions, import_file
-from shared.store.catalogue_read import CandleTexts, read_candles
+from shared.store.catalogue_read import CandleTexts, catalogue_folder, read_candles, read_folder
 from shared.testing.data import data_file
 
 ASSETS = ("RIVER-USDT", "H-USDT", "PENGU-USDT", "TAO-USDT")
@@ -25,13 +27,22 @@ def test_the_rows_are_field_for_field_what_a_replay_checks() -> None:
     assert CandleTexts.__struct_fields__ == RawSeries.__struct_fields__
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(120)
+def test_only_a_folder_of_a_catalogue_is_taken_for_one(tmp_path: Path) -> None:
+    assert catalogue_folder(tmp_path) is None
+    assert catalogue_folder(tmp_path / "bars/venue=mexc/timeframe=4h") is None
+    with pytest.raises(InputError, match="is no folder of a catalogue"):
+        read_folder(tmp_path, ASSETS)
+
+
 def test_the_catalogue_replays_what_the_file_does(tmp_path: Path) -> None:
     path = data_file("mexc_spot/mexc_spot_4h.csv.gz")
     catalogue = Catalogue(tmp_path)
-    list(import_file(catalogue, path, ImportOptions(venue="mexc")))
-    found = read_candles(catalogue, ASSETS, "4h")
+    names = ("symbol", *(asset.replace("-", "") for asset in ASSETS))
+    lines = [line for line in gzip.decompress(path.read_bytes()).decode().splitlines() if line.split(",")[0] in names]
+    (tmp_path / "some.csv").write_text("\n".join(lines))
+    list(import_file(catalogue, tmp_path / "some.csv", ImportOptions(venue="mexc")))
+    found = read_folder(tmp_path / "bars/venue=mexc/timeframe=4h", ASSETS)
+    assert found == read_candles(catalogue, ASSETS, "4h")
     raw = [RawSeries(*msgspec.structs.astuple(one)) for one in found]
     mine, theirs = build_replay(path.name, raw, RULES), load_replay(path, ASSETS)
     assert mine.info == theirs.info
