@@ -9,8 +9,7 @@ CREATE TABLE IF NOT EXISTS "trades" (
     "price" DOUBLE,
     "quantity" DOUBLE,
     "ts_recv_ns" LONG,
-    "sequence" LONG,
-    "recorded_at_ns" LONG
+    "sequence" LONG
 ) TIMESTAMP("ts") PARTITION BY DAY TTL 90 DAYS WAL DEDUP UPSERT KEYS("ts", "venue", "instrument", "trade_id");
 
 CREATE TABLE IF NOT EXISTS "bbo" (
@@ -22,8 +21,7 @@ CREATE TABLE IF NOT EXISTS "bbo" (
     "ask_price" DOUBLE,
     "ask_quantity" DOUBLE,
     "ts_recv_ns" LONG,
-    "sequence" LONG,
-    "recorded_at_ns" LONG
+    "sequence" LONG
 ) TIMESTAMP("ts") PARTITION BY DAY TTL 30 DAYS WAL DEDUP UPSERT KEYS("ts", "venue", "instrument", "sequence");
 
 CREATE TABLE IF NOT EXISTS "books" (
@@ -33,8 +31,7 @@ CREATE TABLE IF NOT EXISTS "books" (
     "bids" DOUBLE[][],
     "asks" DOUBLE[][],
     "ts_recv_ns" LONG,
-    "sequence" LONG,
-    "recorded_at_ns" LONG
+    "sequence" LONG
 ) TIMESTAMP("ts") PARTITION BY HOUR TTL 7 DAYS WAL DEDUP UPSERT KEYS("ts", "venue", "instrument", "sequence");
 
 CREATE TABLE IF NOT EXISTS "bars" (

@@ -76,11 +76,12 @@ LAYOUTS: Mapping[str, Layout] = {
 def stored_columns(table: Table) -> tuple[Column, ...]:
     """Return the columns that QuestDB keeps, event time included under its own name.
 
-    What came without a stream has no stream columns, and a tick's subject says nothing that its columns do not.
+    What came without a stream has no stream columns. A tick's subject and time of recording say nothing that its
+    columns and its time of reception do not, and cost a fifth of the rate.
     """
     left_out = set() if table.durable else {"stream", "stream_sequence", "message_hash"}
     if table.kind is TableClass.TICKS:
-        left_out.add("subject")
+        left_out |= {"subject", "recorded_at_ns"}
     return tuple(column for column in table.columns if column.name not in left_out)
 
 

@@ -3,16 +3,20 @@
 In: a directory and free ports. Out: `conf/server.conf` (mode 0600, as the two password files), the command that runs
 the server in the foreground. Never: a default password, a listener beyond loopback, a jar other than the one that
 was tested, settings that take a laptop's whole memory.
+
+    python -m shared.store.questdb_server --write DIR [--secrets DIR] [--host H]    only the files, for a container
 """
 
+import argparse
 import importlib.util
 import os
 import re
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -140,13 +144,25 @@ def render(ports: ServerPorts, *, http_password: str, pg_password: str, host: st
     return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 
-def prepare(directory: Path, ports: ServerPorts, extra: Mapping[str, str] | None = None) -> Path:
-    """Write configuration and passwords below `directory` and return the configuration's path."""
+def prepare(
+    directory: Path,
+    ports: ServerPorts,
+    extra: Mapping[str, str] | None = None,
+    *,
+    host: str = "127.0.0.1",
+    secrets_of: Path | None = None,
+) -> Path:
+    """Write configuration and passwords below `directory` and return the configuration's path.
+
+    With `secrets_of` the passwords lie below that directory, where the server's own user needs no access.
+    """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    kept = secrets_of or directory
     text = render(
         ports,
-        http_password=read_password(directory, HTTP_PASSWORD),
-        pg_password=read_password(directory, PG_PASSWORD),
+        http_password=read_password(kept, HTTP_PASSWORD),
+        pg_password=read_password(kept, PG_PASSWORD),
+        host=host,
     )
     text += "".join(f"{key}={value}\n" for key, value in (extra or {}).items())
     path = directory / CONFIG
@@ -172,6 +188,21 @@ def write_private(path: Path, text: str) -> None:
     Path(temporary).replace(path)
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the configuration and the passwords for a server that somebody else runs."""
+    parser = argparse.ArgumentParser(prog="python -m shared.store.questdb_server")
+    parser.add_argument("--write", type=Path, required=True, metavar="DIR", help="the server's root directory")
+    parser.add_argument("--secrets", type=Path, metavar="DIR", help="where the passwords lie (default: in DIR)")
+    parser.add_argument("--host", default="127.0.0.1")
+    options = parser.parse_args(arguments)
+    try:
+        prepare(options.write, ServerPorts(), host=options.host, secrets_of=options.secrets)
+    except OSError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    return 0
+
+
 def _cache(environ: Mapping[str, str]) -> Path:
     root = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME", "~")).expanduser() / ".cache")
     return Path(root) / "cascade"
@@ -192,3 +223,7 @@ def _fetched(jar: Path) -> Path:
             raise ConfigError(f"Maven could not fetch QuestDB {VERSION}: {error}") from error
         (Path(folder) / JAR_NAME).replace(jar)
     return jar
+
+
+if __name__ == "__main__":
+    sys.exit(main())

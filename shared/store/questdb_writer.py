@@ -24,7 +24,8 @@ from shared.store.questdb_sink import Condition, Sink
 from shared.store.questdb_spool import Frame, Spool
 from shared.store.tables import TABLE_BY_NAME, Table, TableClass, table_of
 
-SEND_ROWS_MAX = 50_000
+FRAME_ROWS_MAX = 50_000
+SEND_ROWS_MAX = 100_000
 IDLE_WAIT_S = 1.0
 JOIN_TIMEOUT_S = 5.0
 
@@ -124,7 +125,7 @@ class QuestdbWriter:
         described = TABLE_BY_NAME[table]
         written, size = 0, 0
         rejected: list[Rejected] = []
-        for part in itertools.batched(rows, SEND_ROWS_MAX):
+        for part in itertools.batched(rows, FRAME_ROWS_MAX):
             frame, refused = frame_of(described, part)
             rejected += refused
             self._bury(described.name, refused)
