@@ -5,7 +5,10 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from services.backtest.optimise_output import write_page
 from services.backtest.report import write_report
+from services.backtest.report.page import Fact
+from tests.unit.backtest.optimise.test_optimise import found
 from tests.unit.backtest.report.runs import violent
 
 pytestmark = pytest.mark.browser
@@ -71,3 +74,14 @@ def test_paper_gets_every_rebalance_unfolded(browser: Browser, report: str) -> N
     page, _ = opened(browser, report)
     page.evaluate("window.dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate("[...document.querySelectorAll('details')].every(one => one.open)")
+
+
+def test_the_page_of_a_search_breaks_no_policy_and_fits_a_phone(browser: Browser, tmp_path: Path) -> None:
+    path = tmp_path / "search.html"
+    write_page(found(), path, title="cascade on A, B, C", facts=(Fact("Source", "a table"),))
+    for width in (1280, 390):
+        page, problems = opened(browser, path.as_uri(), width=width)
+        assert problems == []
+        expect(page.locator(".map")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+        assert page.evaluate("getComputedStyle(document.querySelector('.heat9')).fill") != "rgb(0, 0, 0)"

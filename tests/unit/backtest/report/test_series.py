@@ -1,6 +1,7 @@
 """The curves of a report against what can be worked out by hand."""
 
 import math
+from decimal import Decimal
 
 import msgspec
 import pytest
@@ -9,7 +10,7 @@ from services.backtest.core import FillTiming
 from services.backtest.report.rows import heat_class
 from services.backtest.report.series import changes, curves, drawdowns, moments, months, times_of
 from tests.unit.backtest.report.runs import doubling, result_of, violent
-from tests.unit.backtest.worlds import PLAIN, START_NS, STEP_NS, closes_feed, violent_feed, with_timing
+from tests.unit.backtest.worlds import FREE, PLAIN, START_NS, STEP_NS, closes_feed, violent_feed, with_timing
 
 CENT = 1e-5
 
@@ -37,6 +38,22 @@ def test_weights_sum_to_one_and_shift_into_each_other(timing: FillTiming) -> Non
         assert min(change.before) >= -1e-9
     for moment in moments(result):
         assert sum(moment.weights) + moment.cash == pytest.approx(1)
+
+
+def test_weights_after_a_costly_rebalance_are_those_of_the_account() -> None:
+    fees = msgspec.structs.replace(FREE, taker_fee_rate=Decimal("0.02"))
+    result = result_of(violent_feed(3, 200), msgspec.structs.replace(PLAIN, execution=fees))
+    log = result.log
+    assert result.figures.fees_paid > 100
+    for plan, change in zip(result.rebalances, changes(result), strict=True):
+        row = log.times_ns.index(plan.at_ns)
+        worth = [float(a) * (b or 0.0) for a, b in zip(log.quantities[row], log.closes[row], strict=True)]
+        total = sum(worth) + float(log.quote[row])
+        assert change.after == pytest.approx([*(one / total for one in worth), float(log.quote[row]) / total])
+        assert plan.equity_before is not None
+        held = [0.0] * 3 if row == 0 else [float(one) for one in log.quantities[row - 1]]
+        before = [a * (b or 0.0) / float(plan.equity_before) for a, b in zip(held, log.closes[row], strict=True)]
+        assert change.before[:3] == pytest.approx(before, abs=1e-9)
 
 
 def test_a_trigger_is_beyond_its_band_before_the_trades_and_within_after() -> None:
