@@ -289,3 +289,11 @@ async def test_the_command_ends_with_a_sentence_when_the_venue_is_down(tmp_path:
     assert process.returncode == 2
     assert b"mexc has no 5h candles" in err
     assert b"Traceback" not in err
+
+
+async def test_tickers_and_markets_are_facts_for_a_universe(setup: Setup) -> None:
+    (market_facts,) = await setup.source.markets()
+    (ticker,) = await setup.source.tickers()
+    assert (market_facts.instrument, market_facts.base, market_facts.is_active) == ("BTC-USDT", "BTC", True)
+    assert (ticker.instrument, ticker.bid, ticker.ask) == ("BTC-USDT", "9.99", "10.01")
+    assert Decimal(ticker.quote_volume or "0") == 10_000

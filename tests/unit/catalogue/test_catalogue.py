@@ -1,5 +1,6 @@
 """Series on disk: whole at any moment, the same rows only once."""
 
+import contextlib
 import os
 import shutil
 from decimal import Decimal
@@ -19,6 +20,7 @@ from shared.store.catalogue_read import connect, fingerprint, read_arrays, read_
 from shared.store.catalogue_rows import bars_table, partition_bounds, partitions, span_of, trades_table
 from shared.store.catalogue_verify import Check, verify
 from shared.store.disk import LocalDisk
+from shared.testing.disk import MortalDisk, PowerCut
 
 HOUR = 3_600_000_000_000
 START = 1_767_225_600_000_000_000
@@ -148,6 +150,30 @@ def test_a_write_that_stops_anywhere_happened_in_whole_or_not_at_all(tmp_path: P
     catalogue.write(KEY, bars([1, 9001, 9002]))
     assert hours(catalogue) == [0, 1, 9000, 9001, 9002]
     assert not any(one.check is Check.STRAY for one in verify(catalogue, KEY))
+
+
+class _ManifestFirst(MortalDisk):
+    """Lose power so that the manifest's rename is on the platter and those of the files are not."""
+
+    def _remember(self, path: Path) -> None:
+        if "manifest" not in path.name:
+            super()._remember(path)
+
+
+@pytest.mark.parametrize("kind", [MortalDisk, _ManifestFirst])
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", range(1, 14))
+def test_a_power_cut_leaves_the_old_series_or_the_new_one(
+    tmp_path: Path, kind: type[MortalDisk], after: bool, step: int
+) -> None:
+    Catalogue(tmp_path).write(KEY, bars([0, 9000]))
+    with contextlib.suppress(PowerCut):
+        Catalogue(tmp_path, kind(step, after=after)).write(KEY, bars([1, 9001]))
+    catalogue = Catalogue(tmp_path)
+    assert hours(catalogue) in ([0, 9000], [0, 1, 9000, 9001])
+    assert not any(one.check is Check.DAMAGED for one in verify(catalogue, KEY))
+    catalogue.write(KEY, bars([1, 9001]))
+    assert hours(catalogue) == [0, 1, 9000, 9001]
 
 
 def test_a_second_writer_is_turned_away_and_readers_are_not(tmp_path: Path) -> None:
