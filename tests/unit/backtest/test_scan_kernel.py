@@ -103,7 +103,7 @@ def exact_ratio(rules: RebalanceConfig, count: int, side: str) -> Decimal:
 
 
 @pytest.mark.timeout(120)
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=400, deadline=None)
 @given(situations())
 def test_no_bar_on_which_the_core_acts_is_passed_over(situation: tuple) -> None:
     rules, closes, held, quote, fired = situation
@@ -171,7 +171,7 @@ def test_a_position_over_the_limit_is_a_candidate(scan: Scan) -> None:
 
 @pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed: pip install cascade-trader[research]")
 @pytest.mark.timeout(120)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 40))
 def test_both_scans_name_the_same_bars(seed: int, count: int) -> None:
     source = np.random.default_rng(seed)
