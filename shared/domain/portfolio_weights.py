@@ -15,6 +15,8 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 STEPS_MAX = 20_000
 _FLAT = 1e-16
+# The returns of a price that stands still differ from 0 by the rounding of logarithms, which is no volatility.
+_STILL = 1e-12
 
 
 class PositionSize(msgspec.Struct, frozen=True):
@@ -129,7 +131,7 @@ def log_returns(closes: Sequence[Sequence[float]]) -> Floats:
 def inverse_volatility_scores(returns: Floats) -> list[float]:
     """Return 1 / standard deviation (ddof 1) of each column; a flat column counts as the calmest that moves."""
     deviations = returns.std(axis=0, ddof=1) if len(returns) > 1 else np.abs(returns[0])
-    moving = deviations[deviations > _FLAT]
+    moving = deviations[deviations > _STILL]
     least = float(moving.min()) if len(moving) else 1.0
     return [1.0 / max(float(each), least) for each in deviations]
 

@@ -88,6 +88,13 @@ def test_market_that_stands_still_is_weighted_equally() -> None:
     assert inverse_volatility_scores(returns) == [1.0, 1.0]
 
 
+def test_rounding_of_a_still_price_is_no_volatility() -> None:
+    # The logarithms of 0.3 x 1000 and of 300 differ in the last place.
+    still = [0.1 + 0.2, 0.3, 0.1 + 0.2, 0.3]
+    scores = inverse_volatility_scores(log_returns([[price, 1 + step % 2 / 10] for step, price in enumerate(still)]))
+    assert scores[0] == scores[1]
+
+
 def test_shrinkage_keeps_the_total_variance_and_lowers_correlations() -> None:
     common = np.random.default_rng(3).normal(size=(30, 1))
     returns = 0.01 * (common + 0.5 * np.random.default_rng(4).normal(size=(30, 5)))
