@@ -443,7 +443,7 @@ def main() -> None:
     parser.add_argument("--stamps", default="", help=argparse.SUPPRESS)
     parser.add_argument("--store", type=Path, help="where `disk` is (default: the temporary directory)")
     parser.add_argument("--only", choices=("disk", "memory"), help="one place to store")
-    parser.add_argument("--seconds", type=float, default=6.0, help="how long each measurement takes")
+    parser.add_argument("--seconds", type=float, default=4.0, help="how long each measurement takes")
     options = parser.parse_args()
     if options.serve:
         serve(options.serve, options.loop, options.stamps)
