@@ -22,7 +22,7 @@ from services.backtest.core.scan_market import MarketArrays
 from services.backtest.optimise import Finding, Sampler, Search, optimise
 from services.backtest.optimise_output import as_dict, maps, render, to_json, trials_csv
 from services.backtest.optimise_space import grid, read_space
-from services.backtest.optimise_splits import Objective
+from services.backtest.optimise_splits import Objective, score
 from services.backtest.optimise_trial import Job, Runner, daily_returns, day_ends, evaluator
 from services.backtest.report.heat import cell_class, heat_map
 from services.backtest.report.page import Fact
@@ -113,19 +113,21 @@ def test_the_grid_finds_what_a_plain_loop_over_all_points_finds() -> None:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("sampler", Sampler)
-def test_what_is_chosen_does_not_depend_on_later_days(sampler: Sampler) -> None:
+def test_what_is_tried_and_chosen_does_not_depend_on_later_days(sampler: Sampler, tmp_path: Path) -> None:
     if sampler is Sampler.TPE:
         pytest.importorskip("optuna", reason="Optuna is in the research extra")
     # Enough trials that the guided search leaves its random start behind.
-    search = (
-        of(SMALL, space=read_space([]), sampler=sampler, trials=24)
-        if sampler is Sampler.TPE
-        else of(SMALL, sampler=sampler)
-    )
-    honest = found(search)
-    stop = honest.folds[1].fold.train[1]
-    changed = optimise(market(1, changed_from=stop * 6), SETTINGS, search, candles="test")
+    search = of(SMALL, space=read_space([]), trials=24) if sampler is Sampler.TPE else of(SMALL, trials=10)
+    stop = found(SMALL).folds[1].fold.train[1]
+    findings, tried = [], []
+    for arrays in (market(1), market(1, changed_from=stop * 6)):
+        path = tmp_path / f"{len(tried)}.jsonl"
+        findings.append(optimise(arrays, SETTINGS, of(search, sampler=sampler, storage=path), candles="test"))
+        tried.append([json.loads(line)["point"] for line in path.read_text().splitlines()[1:]])
+    honest, changed = findings
     assert honest.default.returns[stop:] != changed.default.returns[stop:]
+    # The trials of the first two folds come first, and at least 24 of them differ.
+    assert tried[0][:25] == tried[1][:25]
     for ours, theirs in list(zip(honest.folds, changed.folds, strict=True))[:2]:
         assert ours.point == theirs.point
         assert ours.train_score == theirs.train_score
@@ -257,3 +259,17 @@ def test_a_map_shows_the_mean_of_each_cell_and_nothing_where_no_trial_was() -> N
     assert drawn.count('class="cell"') == 1
     assert [cell_class(value, 0.0, 1.0) for value in (0.0, 0.55, 1.0)] == ["heat0", "heat5", "heat9"]
     assert cell_class(1.0, 1.0, 1.0) == "heat5"
+
+
+def test_a_guided_search_is_told_scores_of_its_own_training_days_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("optuna", reason="Optuna is in the research extra")
+    lengths: dict[int, None] = {}
+
+    def spy(returns: performance.Series, objective: Objective, year: float) -> float | None:
+        lengths.setdefault(len(returns))
+        return score(returns, objective, year)
+
+    monkeypatch.setattr("services.backtest.optimise.score", spy)
+    finding = optimise(market(1), SETTINGS, of(SMALL, sampler=Sampler.TPE, trials=2), candles="test")
+    trained = [row.fold.train[1] - row.fold.train[0] for row in finding.folds]
+    assert list(lengths)[:4] == [*trained, len(finding.day_ends_ns)]
