@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.domain.portfolio_weights import (
@@ -48,6 +48,7 @@ def test_nan_is_refused() -> None:
 
 
 @given(GAINS, st.floats(0, 1), st.floats(0.05, 1))
+@settings(deadline=None)
 def test_weights_stay_in_their_bounds(gains: dict[str, float], invested: float, cap: float) -> None:
     weights = calculate_portfolio_weights(gains, invested=invested, weight_max=cap)
     assert list(weights) == list(gains)
@@ -57,6 +58,7 @@ def test_weights_stay_in_their_bounds(gains: dict[str, float], invested: float, 
 
 
 @given(st.lists(st.floats(-0.2, 0.2), min_size=12, max_size=60))
+@settings(deadline=None)
 def test_minimum_variance_beats_every_corner_and_meets_its_optimality_condition(numbers: list[float]) -> None:
     returns = np.array(numbers[: len(numbers) // 4 * 4]).reshape(-1, 4)
     covariance = shrunk_covariance(returns)
@@ -134,6 +136,7 @@ def test_position_size_is_lowered_by_each_rule_in_turn() -> None:
     st.floats(0.001, 1),
     st.decimals(0, 10**6, places=2),
 )
+@settings(deadline=None)
 def test_position_size_never_exceeds_what_was_asked(
     size: Decimal, confidence: float, drawdown: float, volatility: float, free: Decimal
 ) -> None:

@@ -39,7 +39,7 @@ def seen(config: RebalanceConfig, steps: list[tuple[float, ...]], scale: float =
 
 @pytest.mark.parametrize("mode", ESTIMATES)
 @given(steps=WALK)
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_estimated_targets_sum_to_one_less_the_reserve_under_the_limit(
     mode: str, steps: list[tuple[float, ...]]
 ) -> None:
@@ -56,7 +56,7 @@ def test_estimated_targets_sum_to_one_less_the_reserve_under_the_limit(
 
 @pytest.mark.parametrize("mode", ESTIMATES)
 @given(steps=WALK, earlier=WALK)
-@settings(max_examples=20)
+@settings(max_examples=20, deadline=None)
 def test_only_the_last_bars_count(mode: str, steps: list[tuple[float, ...]], earlier: list[tuple[float, ...]]) -> None:
     config = rules(mode)
     past = seen(config, steps)
@@ -72,7 +72,7 @@ def test_only_the_last_bars_count(mode: str, steps: list[tuple[float, ...]], ear
 
 @pytest.mark.parametrize("mode", ["inverse_volatility", "minimum_variance"])
 @given(steps=WALK)
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_targets_depend_neither_on_price_scale_nor_on_asset_order(mode: str, steps: list[tuple[float, ...]]) -> None:
     config = rules(mode)
     plain = targets_for(config, ASSETS, seen(config, steps)).weights

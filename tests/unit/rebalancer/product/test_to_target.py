@@ -68,7 +68,7 @@ PRICES = st.lists(st.decimals("0.0001", 50_000, places=4), min_size=4, max_size=
 @pytest.mark.parametrize("to", ["target", "half_band"])
 @pytest.mark.parametrize("trigger", BANDED)
 @given(PORTFOLIOS, PRICES)
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_ideal_execution_ends_inside_every_band_and_keeps_the_reserve(
     trigger: str, to: str, owned: tuple[list[Decimal], Decimal], prices: list[Decimal]
 ) -> None:
@@ -91,6 +91,7 @@ def test_ideal_execution_ends_inside_every_band_and_keeps_the_reserve(
 
 @pytest.mark.parametrize("trigger", BANDED)
 @given(st.lists(st.decimals("-0.049", "0.049", places=4), min_size=4, max_size=4))
+@settings(deadline=None)
 def test_nothing_is_traded_inside_the_bands(trigger: str, drifts: list[Decimal]) -> None:
     parts = [D("0.225") + drift for drift in drifts]
     assume(sum(parts) < 1)
@@ -111,7 +112,7 @@ def test_band_is_beyond_strictly_and_the_relative_one_is_a_share_of_the_target()
 
 
 @given(PORTFOLIOS, PRICES, st.sampled_from([D(0), D("0.001"), D("0.01")]))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_sells_pay_for_buys_and_no_leg_is_under_the_minimum(
     owned: tuple[list[Decimal], Decimal], prices: list[Decimal], fee: Decimal
 ) -> None:
@@ -132,7 +133,7 @@ def test_sells_pay_for_buys_and_no_leg_is_under_the_minimum(
 
 
 @given(PORTFOLIOS, PRICES, st.sampled_from([D("0.001"), D(1000), D("7.3")]), st.permutations(ASSETS))
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 def test_plans_depend_neither_on_price_scale_nor_on_asset_order(
     owned: tuple[list[Decimal], Decimal], prices: list[Decimal], scale: Decimal, order: list[str]
 ) -> None:
@@ -150,7 +151,7 @@ def test_plans_depend_neither_on_price_scale_nor_on_asset_order(
 
 
 @given(st.lists(st.tuples(*[st.decimals("0.5", 2, places=3)] * 4), min_size=1, max_size=25), st.data())
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_ideal_rebalancing_equals_an_independent_constant_weight_calculation(
     moves: list[tuple[Decimal, ...]], data: st.DataObject
 ) -> None:
@@ -170,7 +171,7 @@ def test_ideal_rebalancing_equals_an_independent_constant_weight_calculation(
 
 
 @given(PORTFOLIOS, PRICES, st.decimals(0, "0.02", places=4), st.decimals("0.0001", "0.02", places=4))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_higher_fee_never_raises_wealth(
     owned: tuple[list[Decimal], Decimal], prices: list[Decimal], fee: Decimal, more: Decimal
 ) -> None:
@@ -263,6 +264,7 @@ def test_trend_filter_speaks_in_the_cascade_too(values: list[int]) -> None:
 
 
 @given(PORTFOLIOS)
+@settings(deadline=None)
 def test_asset_of_no_weight_changes_nothing_for_the_others(owned: tuple[list[Decimal], Decimal]) -> None:
     values = [*owned[0][:3], D(0)]
     assume(sum(values) + owned[1] > 1)
