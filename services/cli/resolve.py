@@ -110,9 +110,11 @@ def run_identity(settings: Settings, market_data: MarketDataConfig) -> dict[str,
             if key not in PRESENTATION.get(section, ()):
                 identity[f"{section}.{key}"] = str(value)
     if market_data.replay_path is not None:
-        for path in _files(Path(market_data.replay_path)):
+        folder = Path(market_data.replay_path)
+        for path in _files(folder):
+            name = path.relative_to(folder) if folder.is_dir() else path.name
             about = path.stat()
-            identity[f"file {path.name}"] = f"{about.st_size} bytes of {about.st_mtime_ns}"
+            identity[f"file {name}"] = f"{about.st_size} bytes of {about.st_mtime_ns}"
     return identity
 
 
@@ -155,4 +157,4 @@ def _state_dir(identity: Mapping[str, str], *, is_replay: bool) -> Path:
 
 
 def _files(path: Path) -> list[Path]:
-    return sorted(path.iterdir()) if path.is_dir() else [path]
+    return sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]

@@ -5,7 +5,7 @@ on the way, a row of another asset. Everything unusable is an InputError that na
 
 One file holds `symbol, open_time, open, high, low, close, volume` and maybe `quote_volume`. A file of one market has no
 `symbol` and may call its time `ts`, `timestamp` or `date`; its name says the market: `ADA_BTC-5m.csv.gz`,
-`ADAUSDT_1h.csv`. A folder of such files is one replay.
+`ADAUSDT_1h.csv`. A folder of such files is one replay, and so is a catalogue's folder `…/bars/venue=V/timeframe=T`.
 """
 
 import csv
@@ -15,6 +15,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -25,6 +26,7 @@ from services.market_data.core.candles import VALUES, RawSeries
 from services.market_data.core.replay import ReplayFeed, ReplayInfo, ReplayRules, build_replay
 from shared.domain.instruments import bus_symbol
 from shared.errors import InputError
+from shared.store.catalogue_read import catalogue_folder, read_folder
 
 TIME_NAMES = ("open_time", "ts", "timestamp", "date")
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
@@ -38,7 +40,10 @@ def load_replay(path: Path, assets: Sequence[str], config: MarketDataConfig | No
     Raises InputError for anything that would make the replay wrong.
     """
     config = config or MarketDataConfig()
-    raw = _read_folder(path, assets) if path.is_dir() else _read_file(path, assets)
+    if catalogue_folder(path) is not None:
+        raw = [RawSeries(*msgspec.structs.astuple(one)) for one in read_folder(path, assets)]
+    else:
+        raw = _read_folder(path, assets) if path.is_dir() else _read_file(path, assets)
     rules = ReplayRules(
         start_ns=config.start_ns,
         end_ns=config.end_ns,
