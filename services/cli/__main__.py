@@ -1,7 +1,5 @@
 """The command `cascade`: mounts the commands and turns every expected error into one sentence and an exit code."""
 
-import importlib
-import importlib.util
 import sys
 from typing import Annotated
 
@@ -10,6 +8,7 @@ import typer
 from services.cli.commands import account, bootstrap, configuration, journal, operate, schema, status
 from services.cli.commands.configuration import Assets, Config, Overrides, Replay, Speed, up_options
 from services.cli.commands.options import AsJson, StateDir
+from services.cli.deferred import CommandsAndGroups
 from services.cli.errors import EXIT_FAILED, exit_code_of
 from services.cli.up import up as run_stack
 from shared.errors import CascadeError
@@ -17,6 +16,7 @@ from shared.logs import configure_logs
 
 app = typer.Typer(
     name="cascade",
+    cls=CommandsAndGroups,
     help="Run and operate a Cascade trading stack.",
     no_args_is_help=True,
     add_completion=False,
@@ -59,9 +59,6 @@ app.command()(journal.journal)
 app.command("schema")(schema.print_schema)
 app.command()(bootstrap.bootstrap)
 app.add_typer(configuration.app, name="config")
-for _name in ("rebalance", "data", "backtest", "optimise", "universe", "questdb"):
-    if importlib.util.find_spec(f"services.cli.{_name}") is not None:
-        app.add_typer(importlib.import_module(f"services.cli.{_name}").app, name=_name)
 
 
 def main() -> None:
