@@ -121,7 +121,7 @@ def rebalancer(
         market = load_market(path, names, quote, interval=interval, start=start, end=end, gaps=gaps)
         check_capital(chosen, market.feed.instruments)
         digest, _ = digest_of(path)
-        asked = f"{digest} {market.feed.first_open_ns} {market.feed.info.last_close_ns} {','.join(names)}"
+        asked = f"{digest} {market.feed.first_open_ns} {market.info.last_close_ns} {','.join(names)}"
         found = _run(arrays_of(market.feed), chosen, search, candles=asked, is_quiet=as_json)
         facts = (
             Fact("Source", path.name),
