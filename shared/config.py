@@ -8,6 +8,7 @@ import difflib
 import os
 import re
 import tomllib
+import typing
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
@@ -89,6 +90,11 @@ class Settings:
         merged: Tree = dict(raw)
         if name == "stack" and isinstance(merged.get("assets"), str | list):
             merged["assets"] = _asset_list(merged["assets"])
+        for field in msgspec.structs.fields(kind):
+            value = merged.get(field.name)
+            if isinstance(value, str) and typing.get_origin(field.type) is tuple:
+                # The environment and --set can only say texts: a list is one with commas.
+                merged[field.name] = [part.strip() for part in value.split(",") if part.strip()]
         known = kind.__struct_fields__
         for key in merged:
             if key not in known:

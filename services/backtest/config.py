@@ -52,7 +52,7 @@ def risk_for(rules: RebalanceConfig, capital: Decimal, risk: RiskConfig, given: 
     """Return the gate's limits, those that nobody gave (`given` names the others) following the question asked.
 
     A looser position limit of the rules loosens the gate's; capital beyond the largest order of the default gate
-    raises that. The services do not follow: there both limits are set by hand.
+    raises that. `cascade up` follows in the same way; services that are started by hand or by compose do not.
     """
     changed: dict[str, Decimal] = {}
     if "position_limit" not in given and rules.position_limit > risk.position_limit:

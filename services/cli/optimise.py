@@ -6,6 +6,8 @@ Never: a winner without what walk-forward says about it, and without a warning w
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -19,7 +21,7 @@ from services.backtest import optimise_output as output
 from services.backtest.config import BacktestSettings, check_capital
 from services.backtest.core import FillTiming
 from services.backtest.core.scan_market import MarketArrays, arrays_of
-from services.backtest.data import bus_names, data_path, load_market
+from services.backtest.data import LoadedMarket, bus_names, data_path, load_market
 from services.backtest.optimise import Finding, Sampler, Search
 from services.backtest.optimise import optimise as run_search
 from services.backtest.optimise_space import read_space
@@ -97,9 +99,7 @@ def rebalancer(
     Everything that is not varied is as in `cascade backtest rebalancer`. Stopped with Ctrl-C, a search with --storage
     goes on from there when the same command is given again.
     """
-    try:
-        if gaps not in ("hold", "refuse"):
-            raise ConfigError(f"--gaps must be hold or refuse, got {gaps!r}")
+    with _exit_codes(storage):
         search = _search(
             space=read_space(params or []),
             sampler=sampler,
@@ -118,21 +118,23 @@ def rebalancer(
             settings or [], assets=tuple(names), quote_asset=quote, capital=capital, fee=fee, fills=fills
         )
         path = data_path(data)
-        market = load_market(path, names, quote, interval=interval, start=start, end=end, gaps=gaps)
+        market = load_market(path, names, quote, interval=interval, start=start, end=end, gaps=_known_policy(gaps))
         check_capital(chosen, market.feed.instruments)
         digest, _ = digest_of(path)
         asked = f"{digest} {market.feed.first_open_ns} {market.info.last_close_ns} {','.join(names)}"
         found = _run(arrays_of(market.feed), chosen, search, candles=asked, is_quiet=as_json)
-        facts = (
-            Fact("Source", path.name),
-            Fact("SHA-256 of the source", digest),
-            Fact("Assets", ", ".join(names.values())),
-            Fact("Interval", market.timeframe),
-            Fact("Search", f"{sampler.value}, {trials} trials, seed {seed}"),
-            Fact("Folds", f"{folds}, embargo {embargo} days, {'rolling' if rolling else 'expanding'}"),
-            Fact("Version", version()),
-        )
-        _write(found, csv, report, title=f"{chosen.rebalancer.strategy} on {', '.join(names.values())}", facts=facts)
+        title = f"{chosen.rebalancer.strategy} on {', '.join(names.values())}"
+        _write(found, csv, report, title=title, facts=_facts(path, digest, market, search))
+    if as_json:
+        sys.stdout.write(output.to_json(found) + "\n")
+        return
+    _show(found, [one for one in (csv, report) if one is not None])
+
+
+@contextmanager
+def _exit_codes(storage: Path | None) -> Iterator[None]:
+    try:
+        yield
     except (ConfigError, InputError) as error:
         sys.stderr.write(f"cascade optimise: {error}\n")
         raise typer.Exit(EXIT_INPUT) from error
@@ -140,10 +142,25 @@ def rebalancer(
         kept = f"; its trials are in {storage}, the same command goes on" if storage is not None else ""
         sys.stderr.write(f"cascade optimise: stopped{kept}\n")
         raise typer.Exit(130) from None
-    if as_json:
-        sys.stdout.write(output.to_json(found) + "\n")
-        return
-    _show(found, [one for one in (csv, report) if one is not None])
+
+
+def _known_policy(gaps: str) -> str:
+    if gaps not in ("hold", "refuse"):
+        raise ConfigError(f"--gaps must be hold or refuse, got {gaps!r}")
+    return gaps
+
+
+def _facts(path: Path, digest: str, market: LoadedMarket, search: Search) -> tuple[Fact, ...]:
+    windows = "rolling" if search.is_rolling else "expanding"
+    return (
+        Fact("Source", path.name),
+        Fact("SHA-256 of the source", digest),
+        Fact("Assets", ", ".join(market.names.values())),
+        Fact("Interval", market.timeframe),
+        Fact("Search", f"{search.sampler.value}, {search.trials} trials, seed {search.seed}"),
+        Fact("Folds", f"{search.folds}, embargo {search.embargo_days} days, {windows}"),
+        Fact("Version", version()),
+    )
 
 
 def _search(**given: object) -> Search:

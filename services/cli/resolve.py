@@ -10,6 +10,7 @@ from pathlib import Path
 
 import msgspec
 
+from services.backtest.config import risk_for
 from services.cli.runfile import STATE_ROOT
 from services.dashboard.config import DashboardConfig
 from services.execution.config import ExecutionConfig
@@ -68,6 +69,7 @@ def resolve(options: UpOptions, environ: Mapping[str, str]) -> Resolved:
             f"stack.mode={settings.stack.mode} is not available in this version: set stack.mode=sandbox, "
             "which trades paper money on a replayed or synthetic market"
         )
+    settings = _with_risk_following(settings)
     market_data = settings.section("market_data", MarketDataConfig)
     replay = None
     if market_data.feed is FeedKind.REPLAY:
@@ -92,6 +94,18 @@ def resolve(options: UpOptions, environ: Mapping[str, str]) -> Resolved:
         state_dir=(options.state_dir or _state_dir(identity, is_replay=replay is not None)).resolve(),
         identity=identity,
     )
+
+
+def _with_risk_following(settings: Settings) -> Settings:
+    """Let the gate's limits follow rules and capital where nobody set them, as a backtest does."""
+    given = frozenset(_table(settings, "risk"))
+    rules = settings.section("rebalancer", RebalanceConfig, assets=settings.stack.assets)
+    risk = settings.section("risk", RiskConfig)
+    followed = risk_for(rules, settings.stack.initial_usdt, risk, given)
+    for key in ("position_limit", "notional_max_usdt"):
+        if getattr(followed, key) != getattr(risk, key):
+            settings = _with(settings, "risk", key, str(getattr(followed, key)))
+    return settings
 
 
 def check_sections(settings: Settings) -> None:

@@ -37,6 +37,7 @@ def prepare_state_dir(state_dir: Path, identity: Mapping[str, str], *, fresh: bo
 
     Raises ConfigError when it holds a run that differs in what cannot change.
     """
+    state_dir.chmod(0o700)  # what is owned and traded is nobody else's business
     sentence = f"state in {state_dir}"
     if fresh and (state_dir / IDENTITY_FILE).exists():
         sentence = f"begins anew; the run before is kept in {_set_aside(state_dir)}"

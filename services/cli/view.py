@@ -187,20 +187,22 @@ def summary_view(summary: Summary) -> RenderableType:
     if summary.rebalances:
         shown = summary.rebalances[-REBALANCES_SHOWN:]
         title = f"\n{summary.rebalance_count} rebalances"
-        title += " after the initial one" if len(summary.rebalances) > summary.rebalance_count else ""
+        title += " and the initial allocation" if len(summary.rebalances) > summary.rebalance_count else ""
         title += f", the last {len(shown)}" if len(shown) < len(summary.rebalances) else ""
         plans = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
         for heading in ("time", "direction", "asset", "reason"):
             plans.add_column(heading, no_wrap=heading != "reason")
         for plan in shown:
-            plans.add_row(plan.time, plan.direction, plan.asset or "–", Text(plan.reason))
+            plans.add_row(
+                plan.time, plan.direction, plan.asset or "–", Text(plan.reason.removeprefix(f"{plan.direction}: "))
+            )
         parts += [Text(title, style="bold"), plans]
     return Group(*parts)
 
 
 def decision_line(record: DecisionRecord) -> str:
     """Return a decision as one line."""
-    note = record.notes[0] if record.notes else ""
+    note = record.notes[0].removeprefix(f"{record.action}: ") if record.notes else ""
     return f"{iso_time(record.decided_at_ns)} {record.action}: {note}"
 
 

@@ -23,5 +23,5 @@ class DashboardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not 0.1 <= self.push_interval_s <= 10:
             raise ValueError(f"push_interval_s must lie between 0.1 and 10 seconds, got {self.push_interval_s}")
         for name in ("equity_points_max", "decisions_max", "clients_max"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if getattr(self, name) < 2:
+                raise ValueError(f"{name} must be at least 2, got {getattr(self, name)}")

@@ -4,7 +4,7 @@ In: live messages, and the recent past from the streams at start. Out: the board
 Never: an order, a blocking wait in front of trading, a command without a user and a reason.
 """
 
-import asyncio
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 from uuid import uuid4
@@ -20,6 +20,7 @@ from shared.messages import AnyMessage, Command, CommandReply
 LIVE = ("acct.>", "decision.>", "ord.event.>", "ord.refused.>", "hb.>", "risk.state", "md.closed.>", "md.bar.>")
 PAST = ((streams.ACCOUNTS, "acct.>"), (streams.DECISIONS, "decision.>"), (streams.ORDERS, "ord.event.>"))
 PAGE = 1_000
+EARLY_MAX = 100_000
 
 
 class Web(Protocol):
@@ -44,7 +45,7 @@ class DashboardService:
         self._bus = bus
         self._web = web(self)
         self._subscriptions: list[Subscription] = []
-        self._changed = asyncio.Event()
+        self._early: deque[AnyMessage] | None = deque(maxlen=EARLY_MAX)
 
     async def start(self) -> None:
         """Read the recent past, listen from now on, and open the page."""
@@ -52,9 +53,13 @@ class DashboardService:
             self._subscriptions.append(await self._bus.subscribe(subject, self._hear))
         for stream, subject in PAST:
             await self._recall(stream, subject)
-        for state in (await self._bus.last(streams.RISK, subjects.RISK_STATE),):
-            if state is not None:
-                self.hear(state.message)
+        state = await self._bus.last(streams.RISK, subjects.RISK_STATE)
+        if state is not None:
+            self.board.apply(state.message)
+        # What came meanwhile is newer than the past, so it has to be told after it.
+        early, self._early = self._early or (), None
+        for message in early:
+            self.board.apply(message)
         await self._web.start()
 
     async def drain(self) -> None:
@@ -64,18 +69,11 @@ class DashboardService:
             await subscription.stop()
 
     def hear(self, message: AnyMessage) -> None:
-        """Fold one message in and wake whoever shows the board."""
-        self.board.apply(message)
-        self._changed.set()
-
-    async def changed(self, *, timeout_s: float) -> None:
-        """Return at the next change, or after `timeout_s` without one."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._changed.wait()
-        except TimeoutError:
-            return
-        self._changed.clear()
+        """Fold one message in, or keep it until the past has been told."""
+        if self._early is None:
+            self.board.apply(message)
+        else:
+            self._early.append(message)
 
     async def command(self, service: str, verb: str, *, user: str, reason: str) -> CommandReply:
         """Ask a service to act; an answer that did not come is said to be unknown, never taken for a yes."""

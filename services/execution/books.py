@@ -131,6 +131,8 @@ class Books:
         for instrument in instruments:
             known = self._marks.get(instrument)
             if known is not None and known[1] < close_time_ns:
+                with self.journal.step(durable=False):
+                    self.journal.forget_mark(instrument)
                 del self._marks[instrument]
         if close_time_ns > self.closed_ns:
             with self.journal.step(durable=False):

@@ -130,6 +130,10 @@ class Journal:
             (instrument, plain(price), close_time_ns),
         )
 
+    def forget_mark(self, instrument: str) -> None:
+        """Forget an instrument's last close."""
+        self._open.execute("DELETE FROM marks WHERE instrument = ?", (instrument,))
+
     def set_number(self, key: str, value: int) -> None:
         """Keep a number under `key`."""
         self._open.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (f"number.{key}", str(value)))

@@ -32,7 +32,7 @@ from services.rebalancer.core import (
     status_of,
 )
 from services.rebalancer.market import OpenSteps, holdings_of, is_newer
-from services.rebalancer.memory import Remembered, StateMemory, packed
+from services.rebalancer.memory import Remembered, StateMemory
 from services.rebalancer.telemetry import Telemetry
 from shared.bus import subjects
 from shared.bus.port import Bus, Delivery, Subscription
@@ -136,7 +136,6 @@ class RebalancerService:
             case Bar() as bar:
                 if bar.close_time_ns > self._state.last_close_ns:
                     self._steps.add(bar)
-                    self._rehearse(bar.close_time_ns)
             case BarsClosed() as closed:
                 await self._on_step(closed, delivery.stream_sequence)
 
@@ -172,21 +171,6 @@ class RebalancerService:
         volumes = self._steps.volumes(closed.close_time_ns) if self._params.config.wants_volumes else {}
         await self._handle(BarsArrived(closed.close_time_ns, closes, holdings, volumes))
         self._steps.forget(closed.close_time_ns)
-
-    def _rehearse(self, close_time_ns: int) -> None:
-        """Decide on what is known once the last bar is here, and throw the decision away.
-
-        A decision takes five times as long when its code and data have left the processor's caches, which they do
-        between two steps. The core is pure, so a rehearsal changes nothing; the step's end decides.
-        """
-        closes, account = self._steps.closes(close_time_ns), self._account
-        if account is None or any(market not in closes for market in self._markets()):
-            return
-        holdings = holdings_of(account, self._params.config.assets, self._quote)
-        event = BarsArrived(close_time_ns, closes, holdings)
-        inputs = Inputs(self._state, event, self._params, max(self._clock.now_ns(), close_time_ns))
-        outcome = Outcome(*decide(inputs.state, inputs.event, inputs.params, inputs.now_ns))
-        packed(Remembered(outcome.state, record_of(inputs, outcome)))
 
     async def _closes(self, closed: BarsClosed, stream_sequence: int) -> dict[str, Decimal]:
         markets = self._markets()

@@ -19,8 +19,9 @@ from shared.testing.stack import StackRun
 pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(300)]
 
 ASSETS = "RIVERUSDT,HUSDT,PENGUUSDT,TAOUSDT"
-SYNTHETIC = ("--speed", "max", "--set", "market_data.steps_max=250", "--set", "market_data.seed=7")
-KILLED = ("market_data", "rebalancer", "risk", "execution", "recorder", "dashboard")
+SYNTHETIC = ("--speed", "max", "--set", "market_data.steps_max=400", "--set", "market_data.seed=7")
+# The page first: it is no participant, so the market does not wait for it.
+KILLED = ("dashboard", "market_data", "rebalancer", "risk", "execution", "recorder")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,7 +55,7 @@ def replay(tmp_path_factory: pytest.TempPathFactory) -> StackRun:
 
 
 def test_a_made_up_market_is_traded_to_its_end(undisturbed: dict[str, object]) -> None:
-    assert undisturbed["steps"] == 250
+    assert undisturbed["steps"] == 400
     assert isinstance(undisturbed["fills"], int) and undisturbed["fills"] >= 4
 
 
@@ -65,7 +66,7 @@ def test_kill_9_of_each_service_in_turn_changes_nothing(undisturbed: dict[str, o
             run.kill(name)
         disturbed = run.finish()
     log = run.log()
-    assert all(log.index(f"{name} ended") < log.index("step 250 of 250") for name in KILLED)
+    assert all(log.index(f"{name} ended") < log.index("step 400 of 400") for name in KILLED)
     assert same_run(disturbed, undisturbed)
 
 

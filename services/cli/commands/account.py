@@ -79,7 +79,9 @@ def orders(
         return
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("time", "market", "side", "asked", "state", "filled", "price", "reason"):
-        table.add_column(heading, justify="right" if heading in ("asked", "filled", "price") else "left")
+        table.add_column(
+            heading, justify="right" if heading in ("asked", "filled", "price") else "left", no_wrap=heading == "time"
+        )
     for order in shown:
         asked = number(order.quantity) if order.quantity is not None else f"{amount(order.quote_amount)} USDT"
         price = "–" if order.average_price is None else number(order.average_price.quantize(Decimal("1e-8")))

@@ -41,6 +41,9 @@ class Board:
         self.version = 0
         self.account: AccountSnapshot | None = None
         self.equity: list[EquityPoint] = []
+        self.start_equity: Decimal | None = None
+        self.peak_equity = Decimal(0)
+        self.drawdown: Decimal | None = None
         self.decisions: deque[DecisionRecord] = deque(maxlen=decisions_max)
         self.last_look: DecisionRecord | None = None
         self.orders: OrderedDict[str, OrderEvent] = OrderedDict()
@@ -94,14 +97,23 @@ class Board:
         self.account = snapshot
         if snapshot.equity_usdt is None or snapshot.as_of_ns == 0:
             return  # before the first market step there is no time to place it at
+        self._measure(snapshot.equity_usdt)
         point = EquityPoint(at_ns=snapshot.as_of_ns, equity=snapshot.equity_usdt)
         if self.equity and self.equity[-1].at_ns == point.at_ns:
             self.equity[-1] = point
         else:
             self.equity.append(point)
         if len(self.equity) > self._equity_points_max:
-            # Halving keeps the whole history at half the detail; the newest point always stays.
-            self.equity = self.equity[::-2][::-1]
+            # Half the detail over the whole history; the first and the newest point always stay.
+            self.equity = [self.equity[0], *self.equity[:0:-2][::-1]]
+
+    def _measure(self, equity: Decimal) -> None:
+        """Follow the start, the peak and the deepest fall over all snapshots, also those that the curve leaves out."""
+        if self.start_equity is None:
+            self.start_equity = equity
+        self.peak_equity = max(self.peak_equity, equity)
+        if self.peak_equity > 0:
+            self.drawdown = min(self.drawdown or Decimal(0), equity / self.peak_equity - 1)
 
     def _apply_decision(self, record: DecisionRecord) -> None:
         if record.decision_id in self._seen_decisions:

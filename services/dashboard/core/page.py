@@ -3,8 +3,6 @@
 In: the board and the wall clock's now. Out: texts, tones and pictures. Never: a lookup that fails for lack of data.
 """
 
-from decimal import Decimal
-
 import msgspec
 
 from services.dashboard.core.board import Board
@@ -57,7 +55,7 @@ def page_model(board: Board, *, now_ns: int, mode: str) -> PageModel:
     """Return the page for the board as it stands; `now_ns` (wall clock) ages the heartbeats."""
     account, trading = board.account, board.trading
     equity = account.equity_usdt if account is not None else None
-    start = board.equity[0].equity if board.equity else None
+    start = board.start_equity
     gain = equity / start - 1 if equity is not None and start else None
     services = service_rows(board, now_ns)
     return PageModel(
@@ -71,7 +69,7 @@ def page_model(board: Board, *, now_ns: int, mode: str) -> PageModel:
         equity=money(equity),
         total_return=percent(gain, signed=True),
         return_tone="" if gain is None else "up" if gain >= 0 else "down",
-        drawdown=percent(_drawdown(board)),
+        drawdown=percent(board.drawdown),
         fees=money(account.fees_paid_usdt if account is not None else None),
         chart=equity_chart(board.equity),
         allocation=allocation_rows(board),
@@ -82,12 +80,3 @@ def page_model(board: Board, *, now_ns: int, mode: str) -> PageModel:
         services=services,
         services_ready=sum(row.state == "ready" for row in services),
     )
-
-
-def _drawdown(board: Board) -> Decimal | None:
-    peak, worst = None, Decimal(0)
-    for point in board.equity:
-        peak = point.equity if peak is None else max(peak, point.equity)
-        if peak > 0:
-            worst = min(worst, point.equity / peak - 1)
-    return worst if peak is not None else None

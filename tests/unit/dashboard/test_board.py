@@ -93,6 +93,15 @@ def test_the_curve_keeps_its_newest_point_within_its_bound(steps: int, bound: in
     assert shown.equity[-1].at_ns == account(steps - 1).as_of_ns
 
 
+def test_the_deepest_fall_and_the_start_outlive_the_curve() -> None:
+    shown = board(equity_points_max=5)
+    for step, equity in enumerate((100, 50, *range(60, 120))):
+        shown.apply(replace(account(step), equity_usdt=Decimal(equity)))
+    page = page_model(shown, now_ns=START_NS, mode="sandbox")
+    assert (page.drawdown, page.total_return) == ("-50.0 %", "+19.0 %")
+    assert shown.equity[0].equity == 100
+
+
 def test_a_thinned_curve_keeps_the_deepest_point() -> None:
     shown = board(equity_points_max=100_000)
     for step in range(4_000):

@@ -12,7 +12,7 @@ from shared.bus.memory import MemoryBroker, MemoryBus
 from shared.bus.port import Delivery
 from shared.bus.streams import BUCKETS, STREAMS
 from shared.messages import Command, CommandReply
-from shared.testing.samples import START_NS, decision, week
+from shared.testing.samples import START_NS, account, decision, week
 
 
 class Quiet:
@@ -72,8 +72,18 @@ async def test_the_page_shows_what_the_bus_said_and_recalls_the_past(world: Worl
     assert msgspec.json.decode(state.content)["trading"] == "active"
 
 
+async def test_what_is_heard_while_the_past_is_told_comes_after_it(world: World) -> None:
+    for step in range(5):
+        await world.bus.publish("acct.sandbox", account(step), message_id=f"a{step}")
+    world.service.hear(account(9))
+    await world.service.start()
+    assert [point.at_ns for point in world.service.board.equity] == [
+        account(step).as_of_ns for step in (0, 1, 2, 3, 4, 9)
+    ]
+
+
 async def test_texts_from_messages_are_escaped(world: World) -> None:
-    world.service.hear(decision(1, "upside", "<script>alert(1)</script>"))
+    world.service.board.apply(decision(1, "upside", "<script>alert(1)</script>"))
     async with world.client() as client:
         html = (await client.get("/")).text
     assert "<script>alert" not in html

@@ -244,3 +244,15 @@ def test_an_order_round_trips_through_json_text() -> None:
         1,
     ).order
     assert msgspec.json.decode(msgspec.json.encode(order), type=type(order)) == order
+
+
+def test_a_price_that_went_missing_stays_missing_after_a_restart(path: Path) -> None:
+    journal = Journal(path, IDENTITY)
+    books = Books(journal, "USDT")
+    books.see_close("A-USDT", Decimal(1), 1)
+    books.close_step(2, ("A-USDT",))
+    assert books.marks() == {}
+    journal.close()
+    again = Journal(path, IDENTITY)
+    assert Books(again, "USDT").marks() == {}
+    again.close()

@@ -81,6 +81,11 @@ def test_any_spelling_of_a_market_becomes_its_bus_token() -> None:
     assert stack.assets == ("RIVER-USDT", "H-USDT", "TAO-USDT")
 
 
+def test_a_list_may_be_a_text_with_commas() -> None:
+    assert section("risk.names=a, b,c").names == ("a", "b", "c")
+    assert load_settings(None, (), {"CASCADE_RISK__NAMES": "one"}).section("risk", Limits).names == ("one",)
+
+
 def test_defaults_fill_only_what_is_left_out() -> None:
     settings = load_settings(None, ["risk.count=7"], {})
     limits = settings.section("risk", Limits, count=1, names=("a",))
