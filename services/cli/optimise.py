@@ -96,8 +96,7 @@ def rebalancer(
 ) -> None:
     """Search for the rebalancer's rules, with walk-forward and a warning when the finding may be luck.
 
-    Everything that is not varied is as in `cascade backtest rebalancer`. Stopped with Ctrl-C, a search with --storage
-    goes on from there when the same command is given again.
+    What is not varied is as in `cascade backtest rebalancer`. With --storage the same command goes on after a Ctrl-C.
     """
     with _exit_codes(storage):
         search = _search(
@@ -123,8 +122,7 @@ def rebalancer(
         digest, _ = digest_of(path)
         asked = f"{digest} {market.feed.first_open_ns} {market.info.last_close_ns} {','.join(names)}"
         found = _run(arrays_of(market.feed), chosen, search, candles=asked, is_quiet=as_json)
-        title = f"{chosen.rebalancer.strategy} on {', '.join(names.values())}"
-        _write(found, csv, report, title=title, facts=_facts(path, digest, market, search))
+        _write(found, csv, report, title=_title(chosen, market), facts=_facts(path, digest, market, search))
     if as_json:
         sys.stdout.write(output.to_json(found) + "\n")
         return
@@ -142,6 +140,10 @@ def _exit_codes(storage: Path | None) -> Iterator[None]:
         kept = f"; its trials are in {storage}, the same command goes on" if storage is not None else ""
         sys.stderr.write(f"cascade optimise: stopped{kept}\n")
         raise typer.Exit(130) from None
+
+
+def _title(chosen: BacktestSettings, market: LoadedMarket) -> str:
+    return f"{chosen.rebalancer.strategy} on {', '.join(market.names.values())}"
 
 
 def _known_policy(gaps: str) -> str:
