@@ -30,7 +30,8 @@ from shared.store.tables import TABLE_BY_NAME, TABLES, Table
 T = TypeVar("T")
 type Parameters = Sequence[Value] | Mapping[str, Value]
 
-ATTEMPTS_MAX = 4
+# A busy recorder may merge files away again and again between listing and opening them.
+ATTEMPTS_MAX = 20
 BATCH_ROWS = 10_000
 _SETTLED_NS = 1_000_000_000
 # What DuckDB raises for a missing or damaged file, and for some mistakes in a query.
@@ -185,7 +186,8 @@ class StoreReader:
                 damaged = len(self._damaged)
                 if attempt > 1:
                     self._find_damage()
-                if attempt == ATTEMPTS_MAX or (attempt > 1 and len(self._damaged) == damaged):
+                is_explained = _is_gone(error) or len(self._damaged) > damaged
+                if attempt == ATTEMPTS_MAX or (attempt > 1 and not is_explained):
                     raise _translated(error) from error
             except duckdb.Error as error:
                 raise InputError(f"SQL: {error}") from error
@@ -236,6 +238,10 @@ class StoreReader:
                     self._damaged[part.path] = error.reason
                 except FileNotFoundError:
                     continue
+
+
+def _is_gone(error: Exception) -> bool:
+    return isinstance(error, FileNotFoundError) or "No such file" in str(error)
 
 
 def open_store(root: Path) -> StoreReader:
