@@ -241,7 +241,8 @@ class StoreReader:
 
 
 def _is_gone(error: Exception) -> bool:
-    return isinstance(error, FileNotFoundError) or "No such file" in str(error)
+    said = str(error)
+    return isinstance(error, FileNotFoundError) or "No such file" in said or "No files found" in said
 
 
 def open_store(root: Path) -> StoreReader:
