@@ -87,7 +87,7 @@ DRAWN = st.fixed_dictionaries(
 
 # The strategies hold long texts, and hypothesis warns of that when it reports a failure.
 @pytest.mark.filterwarnings("ignore::hypothesis.errors.HypothesisWarning")
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(150)
 @settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 @given(drawn=DRAWN)
 def test_every_message_comes_back_equal_or_is_refused_by_name(
@@ -118,7 +118,7 @@ def test_every_message_comes_back_equal_or_is_refused_by_name(
 
 async def _until_there(reader: QuestdbReader, name: str, expected: list[Message], start: int) -> tuple[Message, ...]:
     found: tuple[Message, ...] = ()
-    for _ in range(400):
+    for _ in range(1_500):
         found = await reader.messages(name, since_ns=start, until_ns=start + 10)
         if len(found) == len(expected):
             break
