@@ -177,7 +177,9 @@ class _SkippingEngine(Engine[core.RebalancerState]):
 
     def is_idle(self) -> bool:
         """Tell whether the next bar can only make the strategy look."""
-        return self._was_quiet and not (self._waiting or self._events or self.desk.paper.open_orders())
+        # Holding is compared from the first bar on which all that is held has a price, which a scan cannot see.
+        unset = self._state.hold is None and any(self.quantity(asset) for asset in self._basket)
+        return self._was_quiet and not (unset or self._waiting or self._events or self.desk.paper.open_orders())
 
     def quantity(self, asset: str) -> Decimal:
         """Return what is held of a market's base asset."""

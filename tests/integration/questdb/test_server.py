@@ -120,7 +120,7 @@ async def _until_there(reader: QuestdbReader, name: str, expected: list[Message]
     found: tuple[Message, ...] = ()
     for _ in range(1_500):
         found = await reader.messages(name, since_ns=start, until_ns=start + 10)
-        if len(found) == len(expected):
+        if sorted(map(encode, found)) == sorted(map(encode, expected)):
             break
         await asyncio.sleep(0.02)
     return found
