@@ -4,17 +4,27 @@ In: finite Decimals. Out: exact sums and products, and whole numbers of grid ste
 The only roundings are `floor_units` and `ceil_units`, which say which way they go.
 """
 
-from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow
+from decimal import Decimal, Inexact, InvalidOperation
 
-# 120 digits hold a product of any three amounts, prices or rates that a market can have.
-EXACT = Context(prec=120, Emin=-999, Emax=999, traps=[Inexact, InvalidOperation, DivisionByZero, Overflow])
+from shared.domain.money import EXACT, add, multiply, subtract
+
+__all__ = [
+    "AMOUNT_MAX",
+    "EXACT",
+    "add",
+    "ceil_to",
+    "ceil_units",
+    "decimal_of",
+    "floor_to",
+    "floor_units",
+    "is_amount",
+    "multiply",
+    "subtract",
+    "whole_units",
+]
 
 AMOUNT_MAX = Decimal("1e30")
 AMOUNT_DIGITS_MAX = 40
-
-multiply = EXACT.multiply
-add = EXACT.add
-subtract = EXACT.subtract
 
 
 def decimal_of(value: float) -> Decimal:
