@@ -7,7 +7,7 @@ Every call may raise UnavailableError (nothing was asked). `submit` and `cancel`
 no, nothing happened) and UnknownOutcomeError (it may have happened: `query` by the same id, never by sending anew).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
@@ -17,7 +17,7 @@ import msgspec
 from shared.messages.account import Balance
 from shared.messages.base import Side
 from shared.messages.instrument import Instrument
-from shared.messages.market import Bar, BarsClosed, Bbo, BookSnapshot
+from shared.messages.market import Bar, BarsClosed, Bbo, BookSnapshot, FeedState, Trade
 from shared.messages.order import Fill, OrderState, OrderType, TimeInForce
 
 
@@ -180,4 +180,105 @@ class SimulatedVenue(VenueExecution, Protocol):
 
     def market_time_ns(self, instrument: str) -> int:
         """Return how far the venue has seen this instrument's market, nanoseconds UTC; 0 before the first input."""
+        ...
+
+
+class StreamState(msgspec.Struct, frozen=True):
+    """Tell that the account's stream is up again or down, and why; until it is reconciled nothing may be sent."""
+
+    is_live: bool
+    reason: str
+
+
+VenueReport = VenueOrder | VenueTrade | StreamState
+
+
+class WireVenue(VenueExecution, Protocol):
+    """Be a venue at the other end of a wire, real or sandbox.
+
+    A trade's `sequence` is its time in milliseconds, so it may repeat: `trades_since` returns every trade of the
+    account in the opened markets since a minute before that time (0: since the account was opened), oldest first, and
+    callers drop those that they know by fill id. What cannot have happened is refused before a byte is sent.
+    """
+
+    async def open(self, symbols: Sequence[str], on_report: Callable[[VenueReport], None]) -> tuple[Instrument, ...]:
+        """Connect, check the key (one that may withdraw is refused with ConfigError), start the account's stream.
+
+        `symbols` are bus tokens. Returns their grids. Raises ConfigError for a market that the venue does not trade
+        and for credentials that it refuses, UnavailableError when it does not answer.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of every connection; closing twice is no error."""
+        ...
+
+
+class MarketSink(Protocol):
+    """Take what a venue says happened. Calls are short and never raise."""
+
+    def on_trades(self, trades: Sequence[Trade]) -> None:
+        """Take trades of one instrument, in the venue's order."""
+        ...
+
+    def on_bbo(self, bbo: Bbo) -> None:
+        """Take the best bid and ask."""
+        ...
+
+    def on_book(self, book: BookSnapshot) -> None:
+        """Take the best levels of a book that has no gap; never called while it has one."""
+        ...
+
+    def on_venue_bar(self, bar: Bar) -> None:
+        """Take a closed candle as the venue itself computed it."""
+        ...
+
+    def on_status(self, instrument: str | None, state: FeedState, reason: str) -> None:
+        """Take the state of a market, or (None) of the connection: LIVE, STALE, or FROZEN while a book has a gap."""
+        ...
+
+
+class Streams(msgspec.Struct, frozen=True):
+    """Say what is wanted of each market; `bar_timeframe` is None for no candles, `book_levels` counts each side."""
+
+    trades: bool = True
+    bbo: bool = True
+    book: bool = True
+    book_levels: int = 20
+    bar_timeframe: str | None = None
+
+
+class VenueMarket(Protocol):
+    """Be the public side of a venue."""
+
+    @property
+    def venue(self) -> str:
+        """Return the venue's name, as in subjects."""
+        ...
+
+    async def instruments(self, symbols: Sequence[str]) -> tuple[Instrument, ...]:
+        """Return the grids of markets (bus tokens). Raises ConfigError for one that the venue does not trade."""
+        ...
+
+    async def open(self, symbols: Sequence[str], streams: Streams, sink: MarketSink) -> None:
+        """Subscribe, over as many sockets as the venue's limits need, and keep subscribed until `close`.
+
+        Returns when every stream was acknowledged. Raises UnavailableError when the first ones were not in time.
+        """
+        ...
+
+    def book(self, instrument: str) -> BookSnapshot | None:
+        """Return the best levels, or None while the book is not known to be whole."""
+        ...
+
+    async def bars(self, instrument: str, timeframe: str, start_ns: int, end_ns: int) -> tuple[Bar, ...]:
+        """Return the venue's closed candles that open in [start, end), oldest first."""
+        ...
+
+    def clock_offset_ns(self) -> int:
+        """Return how far the venue's clock is ahead of ours, as measured last."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of every connection; closing twice is no error."""
         ...

@@ -1,0 +1,1 @@
+"""The venue itself, without a wire: accounts, orders, markets, fault switches. Pure and deterministic."""
