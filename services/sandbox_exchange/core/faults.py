@@ -86,6 +86,7 @@ class Faults:
         self._skip: dict[int, int] = {}
         self._next_id = 1
         self.fired: dict[FaultName, int] = {}
+        self.is_quiet = True  # nothing is armed: the wire asks this first, for every frame
 
     @property
     def armed(self) -> dict[int, Fault]:
@@ -96,12 +97,22 @@ class Faults:
         """Set a switch and return its id."""
         number, self._next_id = self._next_id, self._next_id + 1
         self._armed[number], self._left[number], self._skip[number] = fault, fault.times, fault.after
+        self.is_quiet = False
         return number
 
     def disarm(self, number: int | None = None) -> None:
         """Take one switch, or all of them, back; an unknown id changes nothing."""
         for each in [number] if number is not None else list(self._armed):
-            self._armed.pop(each, None)
+            self._drop(each)
+
+    def standing(
+        self, name: FaultName, *, route: str = "", symbol: str | None = None, elapsed_s: float = 0.0
+    ) -> Fault | None:
+        """Return the first switch of that name that is armed and concerns this, without using it up."""
+        for fault in self._armed.values():
+            if fault.name is name and _concerns(fault, route, symbol, elapsed_s):
+                return fault
+        return None
 
     def take(
         self, name: FaultName, *, route: str = "", symbol: str | None = None, elapsed_s: float = 0.0
@@ -119,10 +130,15 @@ class Faults:
             if left is not None:
                 self._left[number] = left - 1
                 if left <= 1:
-                    del self._armed[number]
+                    self._drop(number)
             self.fired[name] = self.fired.get(name, 0) + 1
             return fault
         return None
+
+    def _drop(self, number: int) -> None:
+        for kept in (self._armed, self._left, self._skip):
+            kept.pop(number, None)
+        self.is_quiet = not self._armed
 
 
 def _concerns(fault: Fault, route: str, symbol: str | None, elapsed_s: float) -> bool:

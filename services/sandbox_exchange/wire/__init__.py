@@ -1,0 +1,1 @@
+"""What every venue's wire has in common: the venue itself, HTTP with its faults, websocket sessions, request limits."""
