@@ -9,7 +9,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import msgspec
 from aiohttp import web
@@ -97,10 +97,10 @@ def client_of(request: web.Request) -> str:
 
 def abort(transport: asyncio.BaseTransport | None) -> None:
     """End a connection as a crashed server does: reset, not closed; what was not sent yet is lost."""
-    if not isinstance(transport, asyncio.WriteTransport):
+    if transport is None or transport.is_closing():
         return
     connection = transport.get_extra_info("socket")
     if connection is not None:
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
+    cast(asyncio.WriteTransport, transport).abort()  # uvloop's transports are none by class
