@@ -9,7 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
-from shared.matching import SelfTradePrevention
+from shared.matching import FeeMode, SelfTradePrevention
 from shared.messages import Instrument, Side, TimeInForce
 
 HOUSE = "house"  # the account of the background market: never short of anything
@@ -190,6 +190,29 @@ class Ticker(msgspec.Struct, frozen=True):
     trades: int
     open_ns: int
     close_ns: int
+
+
+class Transfer(msgspec.Struct, frozen=True):
+    """Record a deposit (positive), a withdrawal (negative), or what a redenomination changed."""
+
+    account: str
+    asset: str
+    amount: Decimal
+    reason: str
+    time_ns: int
+
+
+class FeeSettings(msgspec.Struct, frozen=True):
+    """Say which asset fees are charged in: by default the one received.
+
+    In mode `third` a fee is charged in `third_asset` (worth `third_asset_price` quote units) when the account has
+    enough of it free, else in the asset received, as venues with a token of their own do.
+    """
+
+    mode: FeeMode = FeeMode.GET
+    third_asset: str | None = None
+    third_asset_price: Decimal | None = None
+    third_asset_step: Decimal = Decimal("0.00000001")
 
 
 class Holding(msgspec.Struct, frozen=True):
