@@ -32,6 +32,12 @@ class VenueRejectCode(StrEnum):
     BALANCE = "balance"
     MARKET_MISSING = "market_missing"
     POST_ONLY_WOULD_TAKE = "post_only_would_take"
+    QUANTITY_MAX = "quantity_max"
+    NOTIONAL_MAX = "notional_max"
+    PRICE_BAND = "price_band"
+    MARKET_CLOSED = "market_closed"
+    ORDERS_MAX = "orders_max"
+    PERMISSION = "permission"
 
 
 class VenueCancelReason(StrEnum):

@@ -37,7 +37,7 @@ class BookBuilder:
     """Build one market's book. It begins, and after every failure goes on, with buffering until a snapshot."""
 
     __slots__ = (
-        "_asks", "_ask_keys", "_bid_floor", "_ask_ceiling", "_bids", "_bid_keys", "_buffer", "_is_whole", "_last",
+        "_ask_ceiling", "_ask_keys", "_asks", "_bid_floor", "_bid_keys", "_bids", "_buffer", "_is_whole", "_last",
         "version",
     )  # fmt: skip
 
