@@ -95,10 +95,14 @@ def judge_answer(answer: Answer, table: CodeTable) -> Verdict:
     return Verdict(Outcome.UNKNOWN, detail)
 
 
-def judge_exception(error: BaseException) -> Verdict:
-    """Return what an exception of ccxt, of aiohttp or of a parser proves, when no answer can be read from it."""
+def judge_exception(error: BaseException, *, is_idempotent: bool = False) -> Verdict:
+    """Return what an exception of ccxt, of aiohttp or of a parser proves, when no answer can be read from it.
+
+    aiohttp sends an idempotent method (a cancel's DELETE) a second time when a kept connection is reset: that no
+    connection was made then proves nothing about the first time.
+    """
     detail = safe_text(f"{type(error).__name__}: {error}")
-    if _never_left(error):
+    if not is_idempotent and _never_left(error):
         return Verdict(Outcome.NOT_ASKED, detail)
     for kind in type(error).__mro__:
         if kind.__module__.startswith("ccxt") and kind.__name__ in CCXT_VERDICTS:
