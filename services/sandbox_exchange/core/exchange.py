@@ -9,8 +9,10 @@ from itertools import islice
 
 import msgspec
 
+from services.sandbox_exchange.core import ledger, state
 from services.sandbox_exchange.core.accounts import Accounts
 from services.sandbox_exchange.core.events import Events
+from services.sandbox_exchange.core.intervals import MINUTE_NS
 from services.sandbox_exchange.core.market import MarketBook
 from services.sandbox_exchange.core.model import (
     Account,
@@ -19,6 +21,7 @@ from services.sandbox_exchange.core.model import (
     Event,
     FeeSettings,
     Holding,
+    Kline,
     Market,
     MarketChanged,
     OrderStatus,
@@ -27,6 +30,7 @@ from services.sandbox_exchange.core.model import (
     PublicTrade,
     Refusal,
     RefusalCode,
+    Ticker,
     TradingStatus,
     VenueOrder,
 )
@@ -59,7 +63,9 @@ class SandboxExchange:
         self._placing = Placing(
             self._books, self._accounts, self._orders, self._settlement, open_orders_max=open_orders_max
         )
-        self._trades_kept = trades_kept
+        self._parts = state.Parts(
+            self._events, self._accounts, self._orders, self._settlement, self._books, trades_kept
+        )
 
     @property
     def markets(self) -> Mapping[str, Market]:
@@ -79,7 +85,7 @@ class SandboxExchange:
         """List a market, or change a listed one's filters and rates; MALFORMED when resting orders forbid the grid."""
         book = self._books.get(market.symbol)
         if book is None:
-            book = self._books[market.symbol] = MarketBook(market, self._events, self._trades_kept)
+            book = self._books[market.symbol] = MarketBook(market, self._events, self._parts.trades_kept)
         self._describe(book, market)
         self._events.hand_out()
 
@@ -178,6 +184,46 @@ class SandboxExchange:
         """Return the last `limit` public trades that are kept, oldest first."""
         trades = self._book(symbol).trades
         return list(islice(trades, max(0, len(trades) - limit), None))
+
+    def klines(
+        self, symbol: str, interval_ns: int, *, start_ns: int | None, end_ns: int | None, limit: int, now_ns: int
+    ) -> Sequence[Kline]:
+        """Return candles, oldest first; the last one may be open. Without bounds the newest `limit` of them.
+
+        Intervals are multiples of a minute; `intervals.WEEK_NS` and `MONTH_NS` name the calendar's. The bounds are
+        those of the openings, both inclusive.
+        """
+        if interval_ns <= 0 or interval_ns % MINUTE_NS:
+            raise Refusal(RefusalCode.MALFORMED, f"no candles of {interval_ns} ns")
+        candles = self._book(symbol).candles
+        return candles.query(symbol, interval_ns, start_ns=start_ns, end_ns=end_ns, limit=limit, now_ns=now_ns)
+
+    def add_past(self, symbol: str, klines: Sequence[Kline]) -> None:
+        """Give a market the minutes of the time before its first trade, oldest first."""
+        candles = self._book(symbol).candles
+        for kline in klines:
+            candles.add_past(kline)
+
+    def ticker(self, symbol: str, now_ns: int) -> Ticker:
+        """Return the last 24 hours."""
+        return self._book(symbol).ticker(now_ns)
+
+    def dump(self) -> bytes:
+        """Return the whole state: accounts, holdings, markets, books, orders, trades, ids."""
+        return state.dump(self._parts)
+
+    def restore(self, state_bytes: bytes) -> None:
+        """Become what `dump` returned; a later call behaves as if nothing had happened between.
+
+        MALFORMED, with nothing changed, for other bytes. No event is told: whoever listens starts afresh.
+        """
+        state.restore(self._parts, state_bytes)
+        self._markets.clear()
+        self._markets.update({symbol: book.market for symbol, book in self._parts.books.items()})
+
+    def ledger(self) -> bytes:
+        """Return what truly happened, as JSON (`ledger.Ledger`): accounts, holdings, orders, executions, transfers."""
+        return ledger.ledger(self._parts)
 
     def set_status(self, symbol: str, status: TradingStatus, now_ns: int) -> None:
         """Pause, delist or reopen a market; delisting cancels every order."""

@@ -8,7 +8,9 @@ from collections import deque
 from collections.abc import Iterator
 from decimal import Decimal
 
+from services.sandbox_exchange.core.candles import Candles
 from services.sandbox_exchange.core.events import Events
+from services.sandbox_exchange.core.intervals import DAY_NS
 from services.sandbox_exchange.core.model import (
     Depth,
     LevelChanged,
@@ -16,6 +18,7 @@ from services.sandbox_exchange.core.model import (
     PublicTrade,
     Refusal,
     RefusalCode,
+    Ticker,
     TradePrinted,
 )
 from services.sandbox_exchange.core.orders import OrderRecord
@@ -37,6 +40,7 @@ class MarketBook:
         self.last_trade_id = 0
         self.trades: deque[PublicTrade] = deque(maxlen=trades_kept)
         self.levels: dict[Side, dict[Decimal, Decimal]] = {Side.BUY: {}, Side.SELL: {}}
+        self.candles = Candles()
         self._events = events
 
     def change(self, market: Market) -> None:
@@ -59,6 +63,16 @@ class MarketBook:
                 rest = self.engine.resting_quantity(engine_id)
                 assert rest is not None
                 yield self.resting[engine_id], rest
+
+    def restore(self, resting: list[tuple[OrderRecord, Decimal]]) -> None:
+        """Put orders and their rests into the empty book; they come as they would fill."""
+        for order, rest in resting:
+            self.engine.submit(new_order(order, rest, None, TimeInForce.GTC))
+            assert order.price is not None
+            levels = self.levels[order.side]
+            levels[order.price] = add(levels.get(order.price, ZERO), rest)
+        for order in sorted([order for order, _ in resting], key=lambda one: one.order_id):
+            self.resting[str(order.order_id)] = order
 
     def best(self, side: Side) -> Decimal | None:
         """Return the best price of one side, or None."""
@@ -112,7 +126,7 @@ class MarketBook:
         if self._events.wanted:
             self._events.add(LevelChanged(self.market.symbol, self.version, side, price, quantity, now_ns))
 
-    def print_trade(self, execution: Execution, now_ns: int) -> int:
+    def print_trade(self, execution: Execution, notional: Decimal, now_ns: int) -> int:
         """Put an execution on the tape and return its trade id."""
         self.last_trade_id += 1
         trade = PublicTrade(
@@ -124,6 +138,7 @@ class MarketBook:
             now_ns,
         )
         self.trades.append(trade)
+        self.candles.trade(execution.taker_side, execution.price, execution.quantity, notional, now_ns=now_ns)
         if self._events.wanted:
             self._events.add(TradePrinted(trade))
         return self.last_trade_id
@@ -135,6 +150,28 @@ class MarketBook:
             for side in (Side.BUY, Side.SELL)
         )
         return Depth(self.market.symbol, self.version, bids, asks)
+
+    def ticker(self, now_ns: int) -> Ticker:
+        """Return the last 24 hours, to the minute."""
+        bid, ask, last = self.best(Side.BUY), self.best(Side.SELL), self.candles.last_price()
+        start_ns = now_ns - DAY_NS
+        day = self.candles.since(start_ns)
+        return Ticker(
+            symbol=self.market.symbol,
+            last=last,
+            open=last if day is None else day.open,
+            high=last if day is None else day.high,
+            low=last if day is None else day.low,
+            volume=ZERO if day is None else day.volume,
+            quote_volume=ZERO if day is None else day.quote_volume,
+            bid=bid,
+            bid_quantity=None if bid is None else self.levels[Side.BUY][bid],
+            ask=ask,
+            ask_quantity=None if ask is None else self.levels[Side.SELL][ask],
+            trades=0 if day is None else day.trades,
+            open_ns=start_ns,
+            close_ns=now_ns,
+        )
 
 
 def new_order(

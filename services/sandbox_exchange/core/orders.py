@@ -87,6 +87,12 @@ class Orders:
         self._newest: dict[tuple[str, str, str], OrderRecord] = {}
         self._open_client_ids: dict[tuple[str, str], int] = {}
 
+    def clear(self, last_id: int) -> None:
+        """Forget every order; the next id follows `last_id`."""
+        self.last_id = last_id
+        for one in (self.by_id, self.placed, self._open, self._newest, self._open_client_ids):
+            one.clear()
+
     def next_id(self) -> int:
         """Return a new order id; ids rise by one."""
         self.last_id += 1

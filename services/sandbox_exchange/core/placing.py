@@ -157,9 +157,9 @@ class Placing:
         last = len(executions) - 1
         for number, execution in enumerate(executions):
             self._shrink_level(book, order.side.opposite, executions, number, now_ns)
-            trade_id = book.print_trade(execution, now_ns)
-            maker = book.resting[execution.maker_order_id]
             notional = multiply(execution.price, execution.quantity)
+            trade_id = book.print_trade(execution, notional, now_ns)
+            maker = book.resting[execution.maker_order_id]
             is_gone = not execution.maker_remaining
             if is_gone:
                 del book.resting[execution.maker_order_id]
