@@ -10,7 +10,7 @@ from decimal import Decimal
 import msgspec
 
 from services.sandbox_exchange.core.accounts import Accounts, Wallet
-from services.sandbox_exchange.core.candles import Series
+from services.sandbox_exchange.core.candles import Candle, Series
 from services.sandbox_exchange.core.events import Events
 from services.sandbox_exchange.core.market import MarketBook
 from services.sandbox_exchange.core.model import (
@@ -40,6 +40,15 @@ class Parts(msgspec.Struct, frozen=True):
     trades_kept: int
 
 
+class SeriesState(msgspec.Struct, frozen=True):
+    """Hold one base interval's candles, oldest first."""
+
+    interval_ns: int
+    kept: int
+    is_trimmed: bool
+    candles: list[Candle]
+
+
 class MarketState(msgspec.Struct, frozen=True):
     """Hold one market; `resting` is each order's id and rest, as they would fill."""
 
@@ -47,7 +56,7 @@ class MarketState(msgspec.Struct, frozen=True):
     version: int
     last_trade_id: int
     trades: Sequence[PublicTrade]
-    series: list[Series]
+    series: list[SeriesState]
     resting: list[tuple[int, Decimal]]
 
 
@@ -86,12 +95,13 @@ def dump(parts: Parts) -> bytes:
                     book.version,
                     book.last_trade_id,
                     list(book.trades),
-                    book.candles.series,
+                    [_series_state(one) for one in book.candles.series],
                     [(order.order_id, rest) for order, rest in book.in_order()],
                 )
                 for book in parts.books.values()
             ],
-        )
+        ),
+        order="deterministic",
     )
 
 
@@ -120,7 +130,14 @@ def restore(parts: Parts, state_bytes: bytes) -> None:
 def _book(state: MarketState, parts: Parts) -> MarketBook:
     book = MarketBook(state.market, parts.events, parts.trades_kept)
     book.trades.extend(state.trades)
-    book.candles.series = state.series
+    book.candles.series = [
+        Series(one.interval_ns, one.kept, {candle.open_ns: candle for candle in one.candles}, one.is_trimmed)
+        for one in state.series
+    ]
     book.restore([(parts.orders.by_id[order_id], rest) for order_id, rest in state.resting])
     book.version, book.last_trade_id = state.version, state.last_trade_id
     return book
+
+
+def _series_state(series: Series) -> SeriesState:
+    return SeriesState(series.interval_ns, series.kept, series.is_trimmed, list(series.candles.values()))
