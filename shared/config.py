@@ -23,31 +23,72 @@ from shared.errors import ConfigError, InputError
 type Tree = dict[str, "Tree | str | int | bool | list[str] | None"]
 T = TypeVar("T", bound=msgspec.Struct)
 
-SECTIONS = ("stack", "market_data", "rebalancer", "risk", "execution", "recorder", "dashboard")
+SECTIONS = (
+    "stack",
+    "exchange",
+    "market_data",
+    "rebalancer",
+    "risk",
+    "execution",
+    "recorder",
+    "dashboard",
+    "sandbox_exchange",
+)
+WIRE_VENUES = ("mexc", "binance")
+# What only a replayed or a made-up market has: who sets one of these and names no mode asks for a replay.
+REPLAY_KEYS = (
+    *("feed", "replay_path", "missing_bars", "speed", "start", "end", "steps_max"),
+    *("seed", "volatility_daily", "jumps_per_day", "regime_days", "correlation"),
+)
 _VARIABLE = re.compile(r"^CASCADE_([A-Z_]+?)__([A-Z0-9_]+)$")
 
 
 class Mode(StrEnum):
-    """Name where market data comes from and where orders go."""
+    """Name where market data comes from and where orders go.
 
+    `replay`: candles of a file or a made-up market, filled in this process, in market time, the same every time.
+    `sandbox`: a sandbox exchange over its wire. `paper`: the real venue's market, simulated fills. `live`: the venue.
+    """
+
+    REPLAY = "replay"
     SANDBOX = "sandbox"
     PAPER = "paper"
     LIVE = "live"
 
+    @property
+    def is_wire(self) -> bool:
+        """Tell whether a venue is listened to over a wire, so that time is the machine's."""
+        return self is not Mode.REPLAY
+
+    @property
+    def is_simulated(self) -> bool:
+        """Tell whether orders are filled in execution's own process."""
+        return self in (Mode.REPLAY, Mode.PAPER)
+
 
 class StackConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Configure what all services agree on. Markets are bus tokens (`BTC-USDT`), money in `quote_asset`."""
+    """Configure what all services agree on. Markets are bus tokens (`BTC-USDT`), money in `quote_asset`.
+
+    Left out, `venue` is mexc (in a replay: sandbox), `timeframe` 15m (in the sandbox: 15s, so that something happens).
+    `initial_usdt` is a simulated account's first money; a venue's account has what it has.
+    """
 
     mode: Mode = Mode.SANDBOX
-    venue: str = "sandbox"
+    venue: str = ""
     assets: tuple[str, ...] = ("RIVER-USDT", "H-USDT", "PENGU-USDT", "TAO-USDT")
     quote_asset: str = "USDT"
-    timeframe: str = "15m"
+    timeframe: str = ""
     initial_usdt: Decimal = Decimal(10_000)
 
     def __post_init__(self) -> None:
-        if not self.venue or not re.fullmatch(r"[a-z0-9_-]+", self.venue):
+        if not self.venue:
+            msgspec.structs.force_setattr(self, "venue", WIRE_VENUES[0] if self.mode.is_wire else "sandbox")
+        if not self.timeframe:
+            msgspec.structs.force_setattr(self, "timeframe", "15s" if self.mode is Mode.SANDBOX else "15m")
+        if not re.fullmatch(r"[a-z0-9_-]+", self.venue):
             raise ValueError(f"venue must be a lower-case word, got {self.venue!r}")
+        if self.mode.is_wire and self.venue not in WIRE_VENUES:
+            raise ValueError(f"venue must be {' or '.join(WIRE_VENUES)} in mode {self.mode}, got {self.venue!r}")
         if len(self.assets) < 2:
             raise ValueError("assets must name at least two markets, for example ASSETS=HUSDT,TAOUSDT")
         if len(set(self.assets)) != len(self.assets):
@@ -76,7 +117,7 @@ class Settings:
         unknown = sorted(set(tree) - set(SECTIONS))
         if unknown:
             raise ConfigError(f"[{unknown[0]}] is no section{_suggestion(unknown[0], SECTIONS)}")
-        self.tree = tree
+        self.tree = _with_mode(tree)
         self.stack = self.section("stack", StackConfig)
 
     def section(self, name: str, kind: type[T], **defaults: object) -> T:
@@ -130,6 +171,15 @@ def load_settings(
             )
         _assign(tree, section, key, value.strip(), source=f"--set {override}")
     return Settings(tree)
+
+
+def _with_mode(tree: Tree) -> Tree:
+    """Return the tree with the mode that it asks for: a replay's own settings make it a replay where none is named."""
+    stack, market = tree.get("stack") or {}, tree.get("market_data") or {}
+    is_asked = isinstance(market, dict) and any(key in market for key in REPLAY_KEYS)
+    if not is_asked or not isinstance(stack, dict) or "mode" in stack:
+        return tree
+    return {**tree, "stack": {**stack, "mode": Mode.REPLAY.value}}
 
 
 def _read(path: Path) -> Tree:

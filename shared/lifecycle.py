@@ -21,7 +21,7 @@ from shared.bus import subjects
 from shared.bus.nats import NatsBus
 from shared.bus.port import Bus
 from shared.clock import Clock, MarketClock, SystemClock, wall_ns
-from shared.config import Mode, Settings, load_settings
+from shared.config import Settings, load_settings
 from shared.errors import ConfigError, InputError, UnavailableError
 from shared.health import Health, HealthServer
 from shared.logs import Log, configure_logs
@@ -62,7 +62,7 @@ class ProcessConfig(msgspec.Struct, frozen=True):
             nats_url=read("CASCADE_NATS_URL", "nats://127.0.0.1:4222"),
             nkey_file=Path(nkey_file) if nkey_file else None,
             settings_file=Path(settings_file) if settings_file else None,
-            state_dir=Path(read("CASCADE_STATE_DIR", "var/sandbox")),
+            state_dir=Path(read("CASCADE_STATE_DIR", "var/sandbox-mexc")),
             http_host=read("CASCADE_HTTP_HOST", "127.0.0.1"),
             http_port=int(port),
             port_file=Path(port_file) if port_file else None,
@@ -96,7 +96,7 @@ class Runtime:
         self.metrics = Metrics(name)
         self.venue = settings.stack.venue
         self.state_dir = process.state_dir
-        self.clock: Clock = MarketClock() if settings.stack.mode is Mode.SANDBOX else SystemClock()
+        self.clock: Clock = SystemClock() if settings.stack.mode.is_wire else MarketClock()
         self.detail = "starting"
         self.is_ready = False
         self.started_at_ns = wall_ns()

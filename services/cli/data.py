@@ -33,7 +33,9 @@ ROWS_SHOWN_MAX = 1_000
 
 Store = Annotated[
     Path | None,
-    typer.Option("--store", metavar="DIR", help="The store to read [default: store in CASCADE_STATE_DIR, var/sandbox]"),
+    typer.Option(
+        "--store", metavar="DIR", help="The store to read [default: store in CASCADE_STATE_DIR, var/sandbox-mexc]"
+    ),
 ]
 
 
@@ -161,7 +163,7 @@ def verify(*, store: Store = None, catalogue: Catalogue = None, as_json: AsJson 
 
 
 def _open(store: Path | None) -> StoreReader:
-    root = store or Path(os.environ.get("CASCADE_STATE_DIR", "var/sandbox")) / "store"
+    root = store or Path(os.environ.get("CASCADE_STATE_DIR", "var/sandbox-mexc")) / "store"
     if not root.is_dir():
         raise InputError(f"no store at {root}: name its directory with --store (the state directory's `store`)")
     return open_store(root)

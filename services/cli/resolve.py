@@ -20,21 +20,42 @@ from services.market_data.replay_file import inspect_replay
 from services.rebalancer.config import RebalanceConfig
 from services.recorder.config import RecorderConfig
 from services.risk.config import RiskConfig
-from shared.config import Mode, Settings, StackConfig, Tree, load_settings
+from services.sandbox_exchange.config import SandboxConfig
+from shared.config import WIRE_VENUES, Mode, Settings, StackConfig, Tree, load_settings
 from shared.errors import ConfigError
+from shared.exchange.access import ExchangeAccess, access_of, check_access
 
 Defaults = Callable[[StackConfig], Mapping[str, object]]
 
+
+def sandbox_defaults(stack: StackConfig) -> Mapping[str, object]:
+    """Return what the stack settles for its sandbox exchange: venue, markets and the first money."""
+    if stack.venue not in WIRE_VENUES:
+        return {}
+    return {
+        "venue": stack.venue,
+        "symbols": tuple(asset.replace("-", "") for asset in stack.assets),
+        "balances": (f"{stack.quote_asset}={stack.initial_usdt:f}",),
+    }
+
+
 SECTIONS: dict[str, tuple[type[msgspec.Struct], Defaults]] = {
+    "exchange": (ExchangeAccess, lambda _: {}),
     "market_data": (MarketDataConfig, lambda _: {}),
     "rebalancer": (RebalanceConfig, lambda stack: {"assets": stack.assets}),
     "risk": (RiskConfig, lambda _: {}),
     "execution": (ExecutionConfig, lambda _: {}),
     "recorder": (RecorderConfig, lambda _: {}),
     "dashboard": (DashboardConfig, lambda _: {}),
+    "sandbox_exchange": (SandboxConfig, sandbox_defaults),
 }
 # What may change from one run to the next without making it another run.
-PRESENTATION = {"market_data": ("speed",), "dashboard": tuple(DashboardConfig.__struct_fields__)}
+PRESENTATION = {
+    "exchange": tuple(ExchangeAccess.__struct_fields__),  # where a venue is reached; who it is, the stack says
+    "market_data": ("speed",),
+    "dashboard": tuple(DashboardConfig.__struct_fields__),
+    "sandbox_exchange": tuple(SandboxConfig.__struct_fields__),  # its state file says what market it goes on with
+}
 
 
 class UpOptions(msgspec.Struct, frozen=True):
@@ -63,16 +84,13 @@ class Resolved(msgspec.Struct, frozen=True):
 def resolve(options: UpOptions, environ: Mapping[str, str]) -> Resolved:
     """Merge and validate everything; raises ConfigError or InputError that names the field and the fix."""
     settings = load_settings(options.config, (*_option_overrides(options), *options.overrides), environ)
+    settings = _with_mode(settings, options)
     check_sections(settings)
-    if settings.stack.mode is not Mode.SANDBOX:
-        raise ConfigError(
-            f"stack.mode={settings.stack.mode} is not available in this version: set stack.mode=sandbox, "
-            "which trades paper money on a replayed or synthetic market"
-        )
+    check_access(settings.stack, access_of(settings), environ)
     settings = _with_risk_following(settings)
     market_data = settings.section("market_data", MarketDataConfig)
     replay = None
-    if market_data.feed is FeedKind.REPLAY:
+    if not settings.stack.mode.is_wire and market_data.feed is FeedKind.REPLAY:
         assert market_data.replay_path is not None
         path = Path(market_data.replay_path).resolve()
         settings = _with(settings, "market_data", "replay_path", str(path))
@@ -91,9 +109,22 @@ def resolve(options: UpOptions, environ: Mapping[str, str]) -> Resolved:
         dashboard=settings.section("dashboard", DashboardConfig),
         rebalancer=settings.section("rebalancer", RebalanceConfig, assets=settings.stack.assets),
         replay=replay,
-        state_dir=(options.state_dir or _state_dir(identity, is_replay=replay is not None)).resolve(),
+        state_dir=(options.state_dir or _state_dir(settings.stack, identity, is_replay=replay is not None)).resolve(),
         identity=identity,
     )
+
+
+def _with_mode(settings: Settings, options: UpOptions) -> Settings:
+    """Name the mode in so many words, whatever it was concluded from; --replay and --speed ask for a replay."""
+    mode = settings.stack.mode
+    if mode.is_wire and (options.replay is not None or options.speed is not None):
+        if mode is not Mode.SANDBOX:
+            raise ConfigError(
+                f"--replay and --speed belong to a replay, but stack.mode is {mode}: leave them out, or set "
+                "stack.mode=replay"
+            )
+        mode = Mode.REPLAY
+    return _with(settings, "stack", "mode", mode.value)
 
 
 def _with_risk_following(settings: Settings) -> Settings:
@@ -163,9 +194,11 @@ def _table(settings: Settings, section: str) -> Tree:
     return table
 
 
-def _state_dir(identity: Mapping[str, str], *, is_replay: bool) -> Path:
+def _state_dir(stack: StackConfig, identity: Mapping[str, str], *, is_replay: bool) -> Path:
+    if stack.mode.is_wire:
+        return STATE_ROOT / f"{stack.mode}-{stack.venue}"
     if not is_replay:
-        return STATE_ROOT / "sandbox"
+        return STATE_ROOT / "synthetic"
     digest = hashlib.sha256(msgspec.json.encode(identity, order="sorted")).hexdigest()
     return STATE_ROOT / f"replay-{digest[:8]}"
 

@@ -17,6 +17,7 @@ from shared.messages import OrderState
 
 CLOSED_NS = "closed_ns"
 TRADE_SEQUENCE = "trade_sequence"
+OPENED, OPENED_SEQUENCE = "opened", "opened_sequence"
 _UNCERTAIN = (OrderState.SUBMITTED, OrderState.UNKNOWN)
 
 
@@ -79,6 +80,11 @@ class Books:
         """Return the last close of each instrument."""
         return {instrument: price for instrument, (price, _) in self._marks.items()}
 
+    def mark_ns(self, instrument: str) -> int:
+        """Return the time of the instrument's last close; 0 before the first."""
+        known = self._marks.get(instrument)
+        return 0 if known is None else known[1]
+
     def commit(self, booked: Booked, *, approval_id: str | None = None, at_ns: int) -> Order:
         """Write a step to the disk, then remember it; with `approval_id` the approval is used up by it."""
         if self._broken:
@@ -114,6 +120,32 @@ class Books:
             with self.journal.step():
                 self.journal.add_entry(entry)
         return amount
+
+    @property
+    def is_opened(self) -> bool:
+        """Tell whether the balances of an account at a venue were booked."""
+        return bool(self.journal.number(OPENED))
+
+    @property
+    def opened_sequence(self) -> int:
+        """Return the account's last trade before its books were opened, by its sequence."""
+        return self.journal.number(OPENED_SEQUENCE)
+
+    def open_at_venue(self, held: Mapping[str, tuple[Decimal, Decimal]], trade_sequence: int, at_ns: int) -> None:
+        """Book what an account holds (asset -> amount, price in quote units) when it is first seen, all at once."""
+        quote, entries = self.ledger.quote_asset, []
+        for asset, (amount, price) in sorted(held.items(), key=lambda item: (item[0] != quote, item[0])):
+            if asset == quote:
+                entries.append(self.ledger.book_deposit("opening", amount, at_ns))
+            else:
+                entries.append(self.ledger.book_transfer(f"opening-{asset}", asset, amount, price, at_ns))
+        with self.journal.step():
+            for entry in entries:
+                if entry is not None:
+                    self.journal.add_entry(entry)
+            self.journal.set_number(TRADE_SEQUENCE, trade_sequence)
+            self.journal.set_number(OPENED_SEQUENCE, trade_sequence)
+            self.journal.set_number(OPENED, 1)
 
     def see_close(self, instrument: str, price: Decimal, close_time_ns: int) -> None:
         """Remember a bar's close; an older one changes nothing."""

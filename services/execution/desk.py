@@ -21,7 +21,7 @@ from shared.bus import subjects
 from shared.bus.port import Bus, Delivery
 from shared.bus.streams import RISK
 from shared.clock import Clock, monotonic_ns, wall_ns
-from shared.exchange.port import SimulatedVenue
+from shared.exchange.port import SimulatedVenue, VenueExecution
 from shared.logs import Log
 from shared.messages import OrderApproved, RiskHalt, RiskState, TradingState
 
@@ -49,16 +49,20 @@ class Host(Protocol):
 
 
 class Desk:
-    """Hold the shared state of one account's execution. `turn` is taken for every step that changes anything."""
+    """Hold the shared state of one account's execution. `turn` is taken for every step that changes anything.
+
+    `simulated` is the venue once more where it fills in this process; it is None at the end of a wire.
+    """
 
     def __init__(
         self,
         host: Host,
-        venue: SimulatedVenue,
+        venue: VenueExecution,
         books: Books,
         config: ExecutionConfig,
         *,
         account: str,
+        simulated: SimulatedVenue | None = None,
         fault_point: FaultPoint = no_fault,
         wall_clock_ns: Callable[[], int] = wall_ns,
         age_clock_ns: Callable[[], int] = monotonic_ns,
@@ -67,6 +71,7 @@ class Desk:
         self.bus = host.bus
         self.log = host.log
         self.venue = venue
+        self.simulated = simulated
         self.books = books
         self.config = config
         self.fault_point = fault_point
@@ -77,6 +82,11 @@ class Desk:
         self.market_moved = asyncio.Condition()
         self.state: TradingState | None = None
         self.is_reconciled = False
+        self.is_stream_live = True
+        self.stream_losses = 0
+        self.look_again = asyncio.Event()
+        # The assets whose balances must agree with the ledger; None for all.
+        self.assets: frozenset[str] | None = None
         self.mismatch: str | None = None
         self.events_by_state: Counter[str] = Counter()
         self._risk_sequence = 0
@@ -101,6 +111,19 @@ class Desk:
             approval_used_by=None if is_resend else journal.approval_used_by(approval.approval_id),
             unknown_order=None if is_resend else self.books.uncertain_on(approval.intent.instrument),
         )
+
+    def market_time_ns(self, instrument: str) -> int:
+        """Return how far the market of an instrument is: a simulated venue's own, at a wire what was heard of it."""
+        if self.simulated is not None:
+            return self.simulated.market_time_ns(instrument)
+        return self.books.mark_ns(instrument)
+
+    def on_stream(self, *, is_live: bool, reason: str) -> None:
+        """Take the state of the account's stream; whatever it says, nothing is sent before a reconciliation."""
+        self.log.warning("account_stream", is_live=is_live, reason=reason)
+        self.is_stream_live = is_live
+        self.is_reconciled = False
+        self.stream_losses += 1
 
     async def wake(self) -> None:
         """Let approvals that wait for the market, the account or risk look again."""

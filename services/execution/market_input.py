@@ -1,4 +1,4 @@
-"""The market as execution sees it: closed bars for the simulated venue, marks for the account.
+"""The market as execution sees it: closed bars for a simulated venue, marks for the account.
 
 In: instruments, bars and step ends, in the stream's order, any of them twice. Out: fills of resting orders, the account
 at each step's end, progress. Never: a bar that fills twice, a price that no market can have.
@@ -34,13 +34,17 @@ class MarketInput:
             elif isinstance(message, BarsClosed) and message.venue == self._desk.venue.venue:
                 await self._close_step(message, delivery.stream_sequence)
             elif isinstance(message, InstrumentDefinition) and message.venue == self._desk.venue.venue:
-                await self._desk.venue.define_instrument(message.instrument)
+                await self._define(message)
+
+    async def _define(self, definition: InstrumentDefinition) -> None:
+        if self._desk.simulated is not None:
+            await self._desk.simulated.define_instrument(definition.instrument)
 
     async def _take_bar(self, bar: Bar) -> None:
         desk = self._desk
         self._taken[bar.instrument] = max(bar.close_time_ns, self._taken.get(bar.instrument, 0))
         try:
-            trades = await desk.venue.on_bar(bar)
+            trades = () if desk.simulated is None else await desk.simulated.on_bar(bar)
             close = money_of(bar.close)
         except InputError as error:
             # The instrument has no price at this step's end then: no order on it, no equity, rather than a wrong one.
@@ -57,10 +61,14 @@ class MarketInput:
         desk = self._desk
         if closed.close_time_ns >= desk.books.closed_ns:
             await self._recall_bars(closed, stream_sequence)
-            await desk.venue.on_bars_closed(closed)
+            if desk.simulated is not None:
+                await desk.simulated.on_bars_closed(closed)
             desk.books.close_step(closed.close_time_ns, closed.instruments)
             desk.host.advance_clock(closed.close_time_ns)
             await desk.publisher.flush(repeat_snapshot=True)
+        if not desk.books.is_opened and desk.simulated is None:
+            # The books of an account that holds a market's asset open with the market's first price.
+            desk.look_again.set()
         desk.host.report_progress(desk.books.closed_ns)
         await desk.wake()
 

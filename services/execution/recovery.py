@@ -4,6 +4,9 @@ In: the venue's orders, trades and balances. Out: outcomes by evidence, booked f
 Never: an order taken for rejected because one question failed, a trade invented to explain a balance.
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable
+
 import msgspec
 
 from services.execution.cancels import Cancels
@@ -15,10 +18,11 @@ from services.execution.desk import Desk
 from services.execution.submission import Submission
 from shared.domain.money import ZERO, plain
 from shared.errors import DecodeError, RejectedError, UnavailableError, UnknownOutcomeError
-from shared.exchange.port import VenueOrder
+from shared.exchange.port import VenueOrder, VenueTrade
 from shared.messages import OrderState, TradingState
 
 PAGE = 1_000
+LOOK_AGAIN_S = (0.0, 0.5, 1.0)
 HALTED = "trading is halted"
 _IN_QUESTION = (OrderState.SUBMITTED, OrderState.UNKNOWN, OrderState.PENDING_CANCEL)
 _NO_ANSWER = (UnavailableError, UnknownOutcomeError, RejectedError, DecodeError, TimeoutError, OSError, ValueError)
@@ -32,11 +36,21 @@ class Findings(msgspec.Struct, frozen=True):
     unresolved: tuple[str, ...] = ()
 
 
-class Recovery:
-    """Reconcile; the caller has the turn."""
+OpenBooks = Callable[[Desk], Awaitable[str | None]]
 
-    def __init__(self, desk: Desk, submission: Submission, cancels: Cancels) -> None:
+
+async def _already_open(_: Desk) -> str | None:
+    return None
+
+
+class Recovery:
+    """Reconcile; the caller has the turn. `open_books` says why the account's books cannot be opened yet, or None."""
+
+    def __init__(
+        self, desk: Desk, submission: Submission, cancels: Cancels, open_books: OpenBooks = _already_open
+    ) -> None:
         self._desk = desk
+        self._open_books = open_books
         self._submission = submission
         self._cancels = cancels
         # Kept in memory alone: after a restart the counting begins anew, which only makes it more careful.
@@ -45,7 +59,10 @@ class Recovery:
     async def run(self) -> Findings:
         """Resolve what is unknown, book what is missing, compare the balances. A second pass at once finds nothing."""
         desk = self._desk
+        losses = desk.stream_losses
         try:
+            if (obstacle := await self._open_books(desk)) is not None:
+                return Findings(False, obstacle, self._unresolved())
             await self._ask_for_orders_in_question()
             resting = await desk.call(desk.venue.open_orders())
             await self._match_resting(resting)
@@ -56,6 +73,9 @@ class Recovery:
             # An answer that did not come is no answer: nothing follows from it.
             desk.log.warning("reconciliation_inconclusive", error=repr(error))
             return Findings(False, f"no answer: {error!r}", self._unresolved())
+        if not desk.is_stream_live or desk.stream_losses != losses:
+            # What the stream lost while we asked, these answers may lack.
+            return Findings(False, "the account's stream was not up all the time", self._unresolved())
         desk.is_reconciled = True
         await desk.wake()
         if desk.halt_reason is not None:
@@ -66,19 +86,33 @@ class Recovery:
         """Book every trade of the account that is not booked yet, in the venue's order."""
         desk = self._desk
         while True:
-            since = desk.books.trade_sequence
-            trades = await desk.call(desk.venue.trades_since(since, limit=PAGE))
-            for trade in trades:
-                order = desk.books.order_at_venue(trade.client_order_id, trade.venue_order_id)
-                if order is None:
-                    await self._note(f"trade {trade.fill.fill_id} of {trade.instrument} is of no order of ours")
-                    continue
-                booked = book_trade(order, trade.venue_order_id, trade.fill, desk.books.ledger, desk.now_ns())
-                await self._commit(order, booked)
-            if trades:
+            trades = await desk.call(desk.venue.trades_since(desk.books.trade_sequence, limit=PAGE))
+            are_booked = [await self._book_trade(trade) for trade in trades]
+            if trades and all(are_booked):
                 desk.books.set_trade_sequence(trades[-1].sequence)
-            if len(trades) < PAGE:
+            if desk.simulated is None or len(trades) < PAGE:
+                # A wire venue says everything at once, and says the newest ones again next time.
                 return
+
+    async def take(self, order: Order, report: VenueOrder) -> Order:
+        """Book what the venue says of an order of ours; while trading is halted it is cancelled."""
+        return await self._take(order, report)
+
+    async def _book_trade(self, trade: VenueTrade) -> bool:
+        """Book one trade of the account; False while it is not known yet whose it is."""
+        desk = self._desk
+        order = desk.books.order_at_venue(trade.client_order_id, trade.venue_order_id)
+        if order is not None:
+            booked = book_trade(order, trade.venue_order_id, trade.fill, desk.books.ledger, desk.now_ns())
+            await self._commit(order, booked)
+            return True
+        if desk.simulated is None and trade.sequence <= desk.books.opened_sequence:
+            return True
+        if trade.client_order_id is None and desk.books.uncertain_on(trade.instrument) is not None:
+            # It may be of the order whose name at the venue we have not heard yet.
+            return False
+        await self._note(f"trade {trade.fill.fill_id} of {trade.instrument} is of no order of ours")
+        return True
 
     async def _ask_for_orders_in_question(self) -> None:
         desk = self._desk
@@ -155,8 +189,11 @@ class Recovery:
             # What is unknown may explain a difference; its instruments are blocked until it is known.
             return self._desk.mismatch
         differences = await self._differences()
-        if differences:
-            # A trade may have come between the two questions.
+        for delay_s in (0.0,) if self._desk.simulated is not None else LOOK_AGAIN_S:
+            if not differences:
+                break
+            # A trade may have come between the two questions; a venue's balances may lag behind its trades.
+            await asyncio.sleep(delay_s)
             await self.pull_trades()
             differences = await self._differences()
         return f"balances differ from the ledger: {'; '.join(differences)}" if differences else None
@@ -168,7 +205,7 @@ class Recovery:
         return [
             f"{asset} at the venue {plain(held.get(asset, ZERO))}, booked {plain(booked.get(asset, ZERO))}"
             for asset in sorted(held.keys() | booked.keys())
-            if held.get(asset, ZERO) != booked.get(asset, ZERO)
+            if (desk.assets is None or asset in desk.assets) and held.get(asset, ZERO) != booked.get(asset, ZERO)
         ]
 
     async def _note(self, detail: str) -> None:
@@ -178,7 +215,8 @@ class Recovery:
         await self._desk.demand_halt(detail)
 
     def _may_resend(self, order: Order) -> bool:
-        if not self._desk.config.resend_same_id:
+        if not self._desk.config.resend_same_id or self._desk.simulated is None:
+            # No venue at a wire promises that it never executes one id twice.
             return False
         return check(order.approval, self._desk.situation(order.approval, is_resend=True)) is None
 

@@ -104,7 +104,8 @@ class Submission:
             if waited_s < desk.config.market_lag_timeout_s:
                 raise DeferError(reason, delay_s=AGAIN_S) from None
             del self._waiting_since_ns[intent_id]
-            return Denial(DenyCode.MARKET_LAG, f"waited {waited_s:.0f} s: {reason}")
+            code = DenyCode.MARKET_LAG if desk.is_reconciled else DenyCode.STREAM_RECONCILING
+            return Denial(code, f"waited {waited_s:.0f} s: {reason}")
         del self._waiting_since_ns[intent_id]
         return None
 
@@ -115,7 +116,7 @@ class Submission:
         if desk.state is None:
             return "no trading state was heard from risk"
         # The venue heard of a step's end before the books did, so the books' memory spares the question.
-        is_behind = desk.books.closed_ns < intent.decided_at_ns > desk.venue.market_time_ns(intent.instrument)
+        is_behind = desk.books.closed_ns < intent.decided_at_ns > desk.market_time_ns(intent.instrument)
         if is_behind or desk.books.is_within_step:
             return f"the market of {intent.instrument} is not at {intent.decided_at_ns} yet"
         return None

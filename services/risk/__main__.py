@@ -18,7 +18,7 @@ async def build(runtime: Runtime) -> RiskService:
         venue=stack.venue,
         timeframe=stack.timeframe,
         assets=stack.assets,
-        is_market_time=stack.mode is Mode.SANDBOX,
+        is_market_time=not stack.mode.is_wire,
         start_active=stack.mode is not Mode.LIVE,
     )
     store, memory, damage = open_memory(runtime.state_dir / "risk.db", limits)

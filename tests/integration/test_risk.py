@@ -38,7 +38,7 @@ class Process:
 
     def __init__(self, server: RealNats, directory: Path) -> None:
         settings = directory / "settings.json"
-        settings.write_bytes(msgspec.json.encode({"stack": {"assets": list(SYMBOLS)}}))
+        settings.write_bytes(msgspec.json.encode({"stack": {"mode": "replay", "assets": list(SYMBOLS)}}))
         self._environment = os.environ | {
             "CASCADE_NATS_URL": server.url,
             "CASCADE_NKEY_FILE": str(server.seed("risk")),

@@ -25,6 +25,7 @@ class DenyCode(StrEnum):
     APPROVAL_EXPIRED = "approval_expired"
     INTENT_EXPIRED = "intent_expired"
     MARKET_LAG = "market_lag"
+    STREAM_RECONCILING = "stream_reconciling"
     QUANTITY_BOUND = "quantity_bound"
     NOTIONAL_BOUND = "notional_bound"
     PRICE_BOUND = "price_bound"

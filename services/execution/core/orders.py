@@ -17,7 +17,7 @@ from services.execution.core.transitions import LATE_FILL_STATES, move
 from shared.domain.money import ZERO, add, multiply, plain
 from shared.errors import IntegrityError
 from shared.exchange.port import OrderRequest, VenueOrder
-from shared.messages import Fill, OrderApproved, OrderIntent, OrderState, Side
+from shared.messages import Fill, OrderApproved, OrderIntent, OrderState, OrderType, Side, TimeInForce
 
 _CLOSING_STATES = frozenset({OrderState.FILLED, OrderState.CANCELED, OrderState.EXPIRED, OrderState.REJECTED})
 CLIENT_ORDER_ID_LENGTH = 32
@@ -105,7 +105,8 @@ def with_fill(order: Order, fill: Fill) -> Order:
     """
     for known in order.fills:
         if known.fill_id == fill.fill_id:
-            if known != fill:
+            if msgspec.structs.replace(known, liquidity=fill.liquidity, ts_event_ns=fill.ts_event_ns) != fill:
+                # The streams and the lists of a venue may differ in who was the maker, and by a millisecond.
                 raise IntegrityError(f"fill {fill.fill_id} of {order.client_order_id} came twice, not the same")
             return order
     filled = add(order.filled_quantity, fill.quantity)
@@ -126,8 +127,12 @@ def with_acknowledgement(order: Order, report: VenueOrder) -> Order:
     Raises IntegrityError when the venue speaks of another order.
     """
     intent = order.intent
-    said = (report.client_order_id, report.instrument, report.side, report.type)
-    if said != (order.client_order_id, intent.instrument, intent.side, intent.type):
+    said = (report.client_order_id, report.instrument, report.side)
+    # A venue that knows no price bound has got a market order as a limit order, immediate or cancel.
+    is_type = report.type is intent.type or (
+        intent.type is OrderType.MARKET and report.time_in_force is TimeInForce.IOC
+    )
+    if said != (order.client_order_id, intent.instrument, intent.side) or not is_type:
         raise IntegrityError(f"the venue's order {report.venue_order_id} is not what {order.client_order_id} asked for")
     if order.venue_order_id not in (None, report.venue_order_id):
         raise IntegrityError(f"{order.client_order_id} is both {order.venue_order_id} and {report.venue_order_id}")

@@ -26,7 +26,7 @@ from shared.bus.memory import MemoryBroker, MemoryBus
 from shared.bus.port import Bus
 from shared.bus.streams import BUCKETS, STREAMS
 from shared.clock import Clock, MarketClock
-from shared.config import StackConfig, timeframe_ns
+from shared.config import Mode, StackConfig, timeframe_ns
 from shared.exchange.paper import INITIAL_DEPOSIT, PaperVenue
 from shared.logs import Log
 from shared.messages import Heartbeat, Progress
@@ -96,6 +96,7 @@ async def run_pipeline(feed: Feed, settings: BacktestSettings, folder: Path, ste
     await hosts["outside"].bus.bootstrap(STREAMS, BUCKETS)
     assets = tuple(instrument.symbol for instrument in feed.instruments)
     stack = StackConfig(
+        mode=Mode.REPLAY,
         venue=VENUE,
         assets=assets,
         quote_asset=settings.quote_asset,

@@ -7,6 +7,7 @@ import pytest
 from services.cli.resolve import SECTIONS, UpOptions, differences, resolve
 from services.market_data.config import FeedKind
 from shared.config import SECTIONS as KNOWN_SECTIONS
+from shared.config import Mode
 from shared.errors import CascadeError, ConfigError, InputError
 
 HEADER = "symbol,open_time,open,high,low,close,volume\n"
@@ -29,10 +30,60 @@ def resolve_with(*overrides: str, environ: dict[str, str] | None = None, **optio
     return resolve(UpOptions(overrides=overrides, **options), environ or {})  # type: ignore[arg-type]
 
 
-def test_defaults_are_a_synthetic_sandbox() -> None:
+def test_defaults_are_the_sandbox_exchange() -> None:
     resolved = resolve(UpOptions(), {})
+    stack = resolved.settings.stack
+    assert (stack.mode, stack.venue, stack.timeframe) == (Mode.SANDBOX, "mexc", "15s")
+    assert resolved.state_dir == Path("var/sandbox-mexc").resolve()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        UpOptions(speed="max"),
+        UpOptions(overrides=("market_data.seed=7",)),
+        UpOptions(overrides=("market_data.feed=synthetic",)),
+        UpOptions(overrides=("stack.mode=replay",)),
+        UpOptions(overrides=("stack.mode=sandbox",), speed="3600"),
+    ],
+)
+def test_a_setting_of_a_replay_makes_it_one(options: UpOptions) -> None:
+    resolved = resolve(options, {})
+    stack = resolved.settings.stack
+    assert (stack.mode, stack.venue, stack.timeframe) == (Mode.REPLAY, "sandbox", "15m")
     assert resolved.market_data.feed is FeedKind.SYNTHETIC
-    assert resolved.state_dir == Path("var/sandbox").resolve()
+    assert resolved.state_dir == Path("var/synthetic").resolve()
+
+
+def test_the_venue_is_one_setting_and_so_is_the_mode() -> None:
+    paper = resolve(UpOptions(overrides=("stack.mode=paper", "stack.venue=binance")), {})
+    assert paper.state_dir == Path("var/paper-binance").resolve()
+    assert paper.settings.stack.timeframe == "15m"
+
+
+def test_live_needs_both_switches_and_the_key_files() -> None:
+    live, armed = "stack.mode=live", "exchange.armed=true"
+    files = ("exchange.key_file=/k", "exchange.secret_file=/s")
+    switch = {"CASCADE_LIVE_ARMED": "yes"}
+    assert resolve(UpOptions(overrides=(live, armed, *files)), switch).settings.stack.mode is Mode.LIVE
+    refused: list[tuple[tuple[str, ...], dict[str, str], str]] = [
+        ((live, *files), switch, "exchange.armed"),
+        ((live, armed, *files), {}, "CASCADE_LIVE_ARMED=yes"),
+        ((live, armed, *files), {"CASCADE_LIVE_ARMED": "no"}, "CASCADE_LIVE_ARMED=yes"),
+        ((live, armed), switch, "exchange.key_file"),
+        ((live, armed, files[0]), switch, "exchange.secret_file"),
+        ((live, armed, *files, "exchange.rest_url=http://127.0.0.1:1"), switch, "stack.mode=sandbox"),
+    ]
+    for overrides, environ, words in refused:
+        with pytest.raises(ConfigError, match=words):
+            resolve(UpOptions(overrides=overrides), environ)
+    with pytest.raises(ConfigError, match=r"stack\.mode=replay"):
+        resolve(UpOptions(overrides=(live, armed, *files), speed="max"), switch)
+
+
+def test_a_named_mode_is_not_changed_by_the_settings_of_a_replay() -> None:
+    resolved = resolve(UpOptions(overrides=("stack.mode=sandbox", "market_data.speed=3600")), {})
+    assert resolved.settings.stack.mode is Mode.SANDBOX
 
 
 def test_every_section_but_the_stack_belongs_to_a_service() -> None:
@@ -54,7 +105,7 @@ def test_every_section_but_the_stack_belongs_to_a_service() -> None:
         ("stack.assets=H,TAO", ["stack.assets", "BTC-USDT"]),
         ("stack.timeframe=7x", ["stack", "timeframe", "4h"]),
         ("stack.mode=live", ["stack.mode", "live", "sandbox"]),
-        ("stack.mode=paper", ["stack.mode", "paper", "sandbox"]),
+        ("stack.venue=kraken", ["stack", "venue", "mexc or binance", "kraken"]),
         ("stack.mode=fun", ["stack.mode", "fun"]),
         ("rebalancr.position_limit=1", ["rebalancr", "did you mean 'rebalancer'"]),
         ("position_limit=1", ["section.key=value"]),

@@ -141,6 +141,7 @@ class Rig:
             books,
             self.config,
             account="paper",
+            simulated=self.venue,
             fault_point=self._fault_point,
             wall_clock_ns=lambda: next(self.age_ns),
         )

@@ -63,7 +63,7 @@ async def test_live_trading_is_refused_as_long_as_it_cannot_work(tmp_path: Path)
 
 async def test_the_composition_root_starts_and_stops_over_the_lifecycle(tmp_path: Path) -> None:
     for initial in ("2500", "9999"):
-        running = runtime(tmp_path, f"stack.initial_usdt={initial}")
+        running = runtime(tmp_path, "stack.mode=replay", f"stack.initial_usdt={initial}")
         bus = MemoryBus(MemoryBroker())
         await bus.connect()
         await bus.bootstrap(STREAMS, BUCKETS)
