@@ -21,6 +21,7 @@ from services.sandbox_exchange.core.model import (
     TradingStatus,
     VenueOrder,
 )
+from shared.matching import FeeMode
 
 
 class Exchange(Protocol):
@@ -60,8 +61,20 @@ class Exchange(Protocol):
         """Book a deposit (positive) or a withdrawal (negative) from outside."""
         ...
 
-    def place(self, request: PlaceOrder, now_ns: int) -> tuple[VenueOrder, tuple[AccountTrade, ...]]:
-        """Check, lock, match and book an order; returns it with its own trades, in order."""
+    def place(
+        self,
+        request: PlaceOrder,
+        now_ns: int,
+        *,
+        fill_fraction: Decimal | None = None,
+        accept_duplicate_id: bool = False,
+        fee_mode: FeeMode | None = None,
+    ) -> tuple[VenueOrder, tuple[AccountTrade, ...]]:
+        """Check, lock, match and book an order; returns it with its own trades, in order.
+
+        For faults: `fill_fraction` lets only that part match at once, `accept_duplicate_id` takes a client order id
+        that is in use, `fee_mode` overrides the venue's for this order.
+        """
         ...
 
     def check(self, request: PlaceOrder) -> None:
