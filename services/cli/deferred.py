@@ -15,7 +15,9 @@ GROUPS = {
     "optimise": "Search for rules by walk-forward, and judge the search.",
     "universe": "Choose the markets to trade.",
     "questdb": "Run a local QuestDB without Docker.",
+    "sandbox": "Run a venue of your own that speaks MEXC's or Binance's protocol.",
 }
+COMMAND_GROUPS = {"sandbox"}
 
 
 class DeferredGroup(typer.core.TyperGroup):
@@ -34,6 +36,14 @@ class DeferredGroup(typer.core.TyperGroup):
         return typer.main.get_group(module.app)
 
 
+class DeferredCommandGroup(DeferredGroup):
+    """Stand for a group that is a command with options itself: the real one reads all that stands after its name."""
+
+    def make_context(self, info_name, args, parent=None, **extra):  # type: ignore[no-untyped-def]
+        """Return the real group's context."""
+        return self._real().make_context(info_name, args, parent, **extra)
+
+
 class CommandsAndGroups(typer.core.TyperGroup):
     """List the deferred groups after the commands."""
 
@@ -45,5 +55,6 @@ class CommandsAndGroups(typer.core.TyperGroup):
         """Return a command, or the stand-in for a group."""
         if cmd_name in GROUPS:
             settings = {"help_option_names": ["-h", "--help"]}
-            return DeferredGroup(name=cmd_name, help=GROUPS[cmd_name], no_args_is_help=True, context_settings=settings)
+            kind = DeferredCommandGroup if cmd_name in COMMAND_GROUPS else DeferredGroup
+            return kind(name=cmd_name, help=GROUPS[cmd_name], no_args_is_help=True, context_settings=settings)
         return super().get_command(ctx, cmd_name)
