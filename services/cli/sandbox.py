@@ -40,7 +40,9 @@ def sandbox(
     still: Annotated[bool, typer.Option("--still", help="A book that nobody moves but you.")] = False,
     candles: Annotated[Path | None, typer.Option(help="Make the market from this file of candles.")] = None,
     recorded: Annotated[Path | None, typer.Option(help="Replay these raw frames (Binance) exactly.")] = None,
-    speed: Annotated[float, typer.Option(help="Market seconds a second; 0 as fast as possible.")] = 1.0,
+    speed: Annotated[
+        float | None, typer.Option(help="Market seconds a second [default: 60; candles 600; recorded 1].")
+    ] = None,
     balance: Annotated[list[str] | None, typer.Option(help="What you have: USDT=10000. Repeatable.")] = None,
     state: Annotated[Path | None, typer.Option(help="Keep everything here; a later start goes on from it.")] = None,
     key_file: Annotated[Path | None, typer.Option(help="Keep the API key here (JSON, mode 0600).")] = None,

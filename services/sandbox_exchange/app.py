@@ -18,7 +18,7 @@ from services.sandbox_exchange.core.fault_schedule import FaultSchedule, chaos
 from services.sandbox_exchange.core.faults import Faults
 from services.sandbox_exchange.core.model import Account
 from services.sandbox_exchange.keys import Key, read_or_make_key
-from services.sandbox_exchange.source import MarketSource, list_markets, make_source
+from services.sandbox_exchange.source import MarketSource, make_source
 from services.sandbox_exchange.state import Persisted, SavedState, StateKeeper, read_state, write_file
 from services.sandbox_exchange.telemetry import Telemetry
 from services.sandbox_exchange.venues import routes_of
@@ -96,11 +96,10 @@ async def start(config: SandboxConfig) -> RunningSandbox:
     saved = read_state(config.state_file, config.venue) if config.state_file is not None else None
     if saved is not None:
         exchange.restore(saved.exchange)
-    list_markets(config, venue)
-    source = make_source(config, venue)
+    source = make_source(config, venue, run=saved.runs + 1 if saved is not None else 0)
     if saved is not None:
         source.restore(saved.market)
-    persisted = Persisted(config.venue, exchange, source)
+    persisted = Persisted(config.venue, exchange, source, runs=saved.runs + 1 if saved is not None else 0)
     keeper = None
     if config.state_file is not None:
         keeper = StateKeeper(config.state_file, persisted, interval_s=config.state_interval_s)
@@ -114,11 +113,11 @@ async def start(config: SandboxConfig) -> RunningSandbox:
         stack.push_async_callback(source.stop)
         telemetry = Telemetry(venue)
         site = web.Application(client_max_size=BODY_BYTES_MAX)
-        site.router.add_routes(routes_of(config.venue)(venue))
+        site.router.add_routes(routes_of(config, venue))
         port = await _serve(stack, site, config.host, config.port, "port")
         page = admin.application(venue, telemetry, persisted, keeper)
         admin_port = await _serve(stack, page, "127.0.0.1", config.admin_port, "admin_port")
-        told = _announcement(config, key, port, admin_port)
+        told = _announcement(config, venue, key, (port, admin_port))
         sandbox = RunningSandbox(venue, told, source, telemetry, stack.pop_all())
     if keeper is not None:
         sandbox.keep(keeper)
@@ -157,7 +156,8 @@ def _key(config: SandboxConfig, venue: Venue, saved: SavedState | None) -> Key:
     return key
 
 
-def _announcement(config: SandboxConfig, key: Key, port: int, admin_port: int) -> Announcement:
+def _announcement(config: SandboxConfig, venue: Venue, key: Key, ports: tuple[int, int]) -> Announcement:
+    port, admin_port = ports
     host = "127.0.0.1" if config.host in {"0.0.0.0", "::", "localhost"} else config.host  # noqa: S104 - to name it
     host = f"[{host}]" if ":" in host else host
     is_mexc = config.venue is VenueName.MEXC
@@ -169,7 +169,7 @@ def _announcement(config: SandboxConfig, key: Key, port: int, admin_port: int) -
         admin_url=f"http://127.0.0.1:{admin_port}/admin",
         api_key=key.api_key,
         secret=key.secret,
-        symbols=config.symbols,
+        symbols=config.markets or tuple(venue.exchange.markets),
     )
 
 

@@ -41,8 +41,9 @@ class Source(StrEnum):
 class SandboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Configure one venue. Ports of 0 take free ones; `host` is loopback unless `open_to_network` is true as well.
 
-    `balances` are texts `ASSET=AMOUNT`. `speed` is market seconds a second for candles and recordings, 0 as fast as
-    possible. `state_file` keeps everything over restarts, `key_file` (JSON, mode 0600) the trading key alone;
+    `balances` are texts `ASSET=AMOUNT`. `speed` is market seconds a second (by default 60, with candles 600, with
+    recordings 1; 0 there is as fast as clients read). `symbols` left out are the recording's market, or four markets
+    that the sandbox knows. `state_file` keeps everything over restarts, `key_file` (JSON, mode 0600) the trading key;
     `announce_file` gets the line that tells the addresses and the key, once the venue answers.
     """
 
@@ -51,12 +52,12 @@ class SandboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     open_to_network: bool = False
     port: int = 0
     admin_port: int = 0
-    symbols: tuple[str, ...] = SYMBOLS
+    symbols: tuple[str, ...] = ()
     seed: int = 1
     source: Source = Source.SYNTHETIC
     candles: Path | None = None
     recorded: Path | None = None
-    speed: float = 1.0
+    speed: float | None = None
     balances: tuple[str, ...] = ("USDT=10000",)
     state_file: Path | None = None
     state_interval_s: float = 1.0
@@ -71,14 +72,13 @@ class SandboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
                 raise ValueError(f"{name} must be a port from 0 (a free one) to 65535, got {getattr(self, name)}")
         if not self.open_to_network and not is_loopback(self.host):
             raise ValueError(f"host {self.host!r} is not loopback: use 127.0.0.1, or set open_to_network=true as well")
-        if not self.symbols:
-            raise ValueError("symbols must name at least one market, for example BTCUSDT")
         if len(set(self.symbols)) != len(self.symbols):
             raise ValueError(f"symbols names a market twice: {', '.join(self.symbols)}")
         for symbol in self.symbols:
             _check_symbol(symbol)
-        if not 0 <= self.speed < float("inf"):
-            raise ValueError(f"speed must be 0 (as fast as possible) or more, got {self.speed}")
+        least = 0.0 if self.source is Source.RECORDED else 1e-9
+        if self.speed is not None and not least <= self.speed < float("inf"):
+            raise ValueError(f"speed must be positive (0, as fast as possible, with recorded alone), got {self.speed}")
         if not 0 < self.state_interval_s <= 3600:
             raise ValueError(f"state_interval_s must be above 0 and at most 3600, got {self.state_interval_s}")
         for source, file in ((Source.CANDLES, self.candles), (Source.RECORDED, self.recorded)):
@@ -87,6 +87,11 @@ class SandboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
         if self.source is Source.RECORDED and self.venue is not VenueName.BINANCE:
             raise ValueError("recorded: recordings are Binance's frames, so venue must be binance")
         self.deposits  # noqa: B018 - raises for a balance that is none
+
+    @property
+    def markets(self) -> tuple[str, ...]:
+        """Return the markets with a background of their own."""
+        return self.symbols if self.symbols or self.source is Source.RECORDED else SYMBOLS
 
     @property
     def deposits(self) -> Mapping[str, Decimal]:

@@ -4,22 +4,19 @@ In: a configuration. Out: listed markets with a book before the first client com
 Never: a market that a restored state has moved on from set back.
 """
 
-import zlib
 from decimal import Decimal
 from typing import Protocol
 
 import msgspec
-import numpy as np
 
-from services.sandbox_exchange.config import SandboxConfig, Source, VenueName
+from services.sandbox_exchange.config import NAME, SandboxConfig, Source, VenueName
 from services.sandbox_exchange.core.flow import grid_of
-from services.sandbox_exchange.core.flow_market import MarketFlow
-from services.sandbox_exchange.core.flow_synthetic import SyntheticPrice
 from services.sandbox_exchange.core.model import HOUSE, Market, OrderKind, PlaceOrder
+from services.sandbox_exchange.markets.build import BackgroundMarket, MarketsConfig, make_markets, make_runner
 from services.sandbox_exchange.markets.profiles import profile_of
-from services.sandbox_exchange.markets.runner import MarketRunner
 from services.sandbox_exchange.wire.context import Venue
 from shared.domain.instruments import ceil_to_grid, floor_to_grid
+from shared.errors import ConfigError
 from shared.messages import Side
 
 FEES = {VenueName.MEXC: ("0", "0.0005"), VenueName.BINANCE: ("0.001", "0.001")}
@@ -54,29 +51,45 @@ class MarketSource(Protocol):
         ...
 
 
-def list_markets(config: SandboxConfig, venue: Venue) -> None:
-    """List the configured markets that the venue does not list yet."""
-    for symbol in config.symbols:
-        if symbol not in venue.exchange.markets:
-            venue.exchange.list_market(describe(symbol, config))
+def make_source(config: SandboxConfig, venue: Venue, *, run: int = 0) -> MarketSource:
+    """List the configured markets and return what moves them; `run` counts restarts, so that chance goes on.
+
+    Raises ConfigError and InputError for a file that cannot be used.
+    """
+    exchange = venue.exchange
+    if config.source is Source.STILL:
+        for profile in (profile_of(symbol, seed=config.seed) for symbol in config.markets):
+            if profile.market.symbol not in exchange.markets:
+                exchange.list_market(on_terms_of(config.venue, profile.market))
+        return StillSource(config, venue)
+    made = make_markets(_markets_config(config), config.markets, run=run) if config.markets else ()
+    background: list[BackgroundMarket] = []
+    for one in made:
+        market = exchange.markets.get(one.market.symbol) or on_terms_of(config.venue, one.market)
+        one.flow.change_grid(grid_of(market), 1.0)
+        background.append(BackgroundMarket(market, one.flow))
+    return make_runner(exchange, background, now_ns=venue.now_ns)
 
 
-def describe(symbol: str, config: SandboxConfig) -> Market:
-    """Return a market's description, with the venue's fees and least order."""
-    market = profile_of(symbol, seed=config.seed).market
-    maker, taker = FEES[config.venue]
+def on_terms_of(venue: VenueName, market: Market) -> Market:
+    """Return the market with the venue's fees and least order."""
+    maker, taker = FEES[venue]
     instrument = market.instrument
-    if config.venue is VenueName.BINANCE and instrument.quote == "USDT":
+    if venue is VenueName.BINANCE and instrument.quote == "USDT":
         instrument = msgspec.structs.replace(instrument, notional_min=BINANCE_NOTIONAL_MIN)
     return msgspec.structs.replace(market, instrument=instrument, maker_rate=Decimal(maker), taker_rate=Decimal(taker))
 
 
-def make_source(config: SandboxConfig, venue: Venue) -> MarketSource:
-    """Return the configured source for markets that are listed. Raises InputError for a file that cannot be used."""
-    if config.source is Source.STILL:
-        return StillSource(config, venue)
-    flows = {symbol: _synthetic(symbol, config, venue) for symbol in config.symbols}
-    return MarketRunner(venue.exchange, flows, now_ns=venue.now_ns)
+def _markets_config(config: SandboxConfig) -> MarketsConfig:
+    wanted: dict[str, object] = {"seed": config.seed}
+    if config.source is Source.CANDLES:
+        wanted["candles"] = str(config.candles)
+    if config.speed is not None and config.source is not Source.RECORDED:
+        wanted["speed" if config.source is Source.CANDLES else "time_factor"] = config.speed
+    try:
+        return msgspec.convert(wanted, MarketsConfig)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{NAME}: speed: {error}") from error
 
 
 class StillSource:
@@ -89,7 +102,7 @@ class StillSource:
     async def start(self) -> None:
         """Rest the house's orders where none are yet."""
         exchange = self._venue.exchange
-        for symbol in self._config.symbols:
+        for symbol in self._config.markets:
             book = exchange.depth(symbol, 1)
             if not book.bids and not book.asks:
                 price = profile_of(symbol, seed=self._config.seed).price
@@ -105,14 +118,6 @@ class StillSource:
 
     def restore(self, state: bytes) -> None:
         """Do nothing."""
-
-
-def _synthetic(symbol: str, config: SandboxConfig, venue: Venue) -> MarketFlow:
-    profile, market = profile_of(symbol, seed=config.seed), venue.exchange.markets[symbol]
-    draw = np.random.default_rng([config.seed, zlib.crc32(symbol.encode())])
-    ticks = float(profile.price / market.instrument.tick_size)
-    path = SyntheticPrice(profile.path, ticks, draw, time_factor=config.speed or 1.0)
-    return MarketFlow(profile.flow, grid_of(market), path, draw)
 
 
 def _still_orders(market: Market, price: Decimal) -> list[PlaceOrder]:

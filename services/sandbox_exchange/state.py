@@ -20,24 +20,29 @@ QUIET_SAVES_EVERY = 10  # what only the house did is saved less often
 
 
 class SavedState(msgspec.Struct, frozen=True, tag="cascade_sandbox_exchange"):
-    """Hold one venue's state; `exchange` and `market` are what those dump, `api_key` the trading account's."""
+    """Hold one venue's state; `exchange` and `market` are what those dump, `api_key` the trading account's.
+
+    `runs` counts the restarts.
+    """
 
     format: int
     venue: str
     api_key: str
     exchange: bytes
     market: bytes
+    runs: int
 
 
 class Persisted:
     """Take and give back everything that a venue keeps."""
 
-    def __init__(self, venue: str, exchange: Exchange, source: MarketSource, api_key: str = "") -> None:
-        self.venue, self.exchange, self.source, self.api_key = venue, exchange, source, api_key
+    def __init__(self, venue: str, exchange: Exchange, source: MarketSource, *, runs: int) -> None:
+        self.venue, self.exchange, self.source, self.runs = venue, exchange, source, runs
+        self.api_key = ""
 
     def encode(self) -> bytes:
         """Return a state file's content."""
-        saved = SavedState(FORMAT, self.venue, self.api_key, self.exchange.dump(), self.source.dump())
+        saved = SavedState(FORMAT, self.venue, self.api_key, self.exchange.dump(), self.source.dump(), self.runs)
         return msgspec.msgpack.encode(saved)
 
     async def return_to(self, saved: SavedState) -> None:
