@@ -5,5 +5,6 @@ book after a lost frame, a fill held back, an acknowledgement without an id.
 """
 
 from shared.exchange.mexc.market import MexcMarket
+from shared.exchange.mexc.venue import MexcVenue
 
-__all__ = ["MexcMarket"]
+__all__ = ["MexcMarket", "MexcVenue"]
