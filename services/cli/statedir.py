@@ -28,6 +28,11 @@ CHANGEABLE_KEYS = frozenset(
         "notional_min",
         "jump_factor_max",
         "bar_factor_max",
+        "bar_grace_ms",
+        "book_interval_ms",
+        "book_levels",
+        "catch_up_steps_max",
+        "candles_timeout_s",
     )
 )
 

@@ -52,6 +52,9 @@ class MarketDataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `jump_factor_max` freezes an instrument whose bar opens so many times above or below the close before it, as a
     redenomination does (the worst real gap known is 1.5 times, the least redenomination 10 times);
     `bar_factor_max` one that moves so far within a bar (known: 8 times); `inf` switches either off.
+    A live feed (every mode but replay) closes a step when each market has traded after its end, at the latest
+    `bar_grace_ms` later. It publishes books of `book_levels` a side, at most one each `book_interval_ms`. After a
+    restart up to `catch_up_steps_max` missed steps are made from the venue's candles, or reported missing.
     `notional_min` is the least worth of an order, in quote units, that instruments without other facts announce.
     """
 
@@ -66,6 +69,11 @@ class MarketDataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     notional_min: Decimal = Decimal(5)
     jump_factor_max: float = 3.0
     bar_factor_max: float = 50.0
+    bar_grace_ms: int = 500
+    book_interval_ms: int = 100
+    book_levels: int = 20
+    catch_up_steps_max: int = 500
+    candles_timeout_s: float = 3.0
     seed: int = 5
     volatility_daily: float = 0.05
     jumps_per_day: float = 0.25
@@ -85,6 +93,15 @@ class MarketDataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name in ("jump_factor_max", "bar_factor_max"):
             if not getattr(self, name) > 1.0:
                 raise ValueError(f"{name} must be a factor above 1, or inf for no limit, got {getattr(self, name)}")
+        for name, least, most in (
+            ("bar_grace_ms", 0, 60_000),
+            ("book_interval_ms", 10, 60_000),
+            ("book_levels", 1, 1_000),
+            ("catch_up_steps_max", 1, 100_000),
+            ("candles_timeout_s", 0.1, 60),
+        ):
+            if not least <= getattr(self, name) <= most:
+                raise ValueError(f"{name} must lie from {least} to {most}, got {getattr(self, name)}")
         self._check_participants()
         self._check_synthetic()
 

@@ -53,6 +53,11 @@ class QualityGuard:
         """Return the frozen instruments and why."""
         return dict(self._frozen)
 
+    @property
+    def states(self) -> dict[str, QualityState]:
+        """Return each instrument's state after the bars judged so far."""
+        return dict(self._states)
+
     async def load(self, newest: dict[str, Bar | None]) -> None:
         """Go on from the newest published bars and from what was frozen."""
         entry = await (await self._bus.key_value(STATE_BUCKET)).get(self._key)
@@ -74,6 +79,17 @@ class QualityGuard:
             await self._keep()
             self.send_status(step.close_time_ns)
         return self._judged
+
+    def freeze(self, instrument: str, reason: str) -> None:
+        """Publish no bar of the instrument any more, since its ticks jumped; kept before the next step goes out."""
+        if instrument in self._frozen:
+            return
+        self._frozen[instrument] = reason
+        state = self._states.get(instrument, QualityState())
+        self._states[instrument] = msgspec.structs.replace(state, frozen=reason)
+        self._is_kept = False
+        self._frozen_count.set(len(self._frozen))
+        self._log.error("instrument_frozen", instrument=instrument, reason=reason)
 
     async def release(self, instrument: str) -> bool:
         """Trust an instrument again, from its next bar on, whatever its price; False when it is not frozen."""

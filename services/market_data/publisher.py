@@ -69,7 +69,8 @@ class StepPublisher:
                 venue=self._venue, instrument=instrument, ts_event_ns=self._feed.first_open_ns
             )
             stored = await self._bus.last(MD_BARS, subject)
-            if stored is None or stored.message != definition:
+            known = None if stored is None else stored.message
+            if not isinstance(known, InstrumentDefinition) or known.instrument != instrument:
                 digest = hashlib.sha256(encode(definition)).hexdigest()[:16]
                 after = 0 if stored is None else stored.stream_sequence
                 # The place makes the id differ when a definition comes back after another one was in force.

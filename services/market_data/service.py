@@ -12,12 +12,11 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
-import msgspec
-
 from services.market_data.config import MarketDataConfig
 from services.market_data.core.feed import Feed
 from services.market_data.core.pacing import Go, LastStep, Wait, laggards, next_step, pace_for
-from services.market_data.guard import QualityGuard
+from services.market_data.desk import NO_COMMAND, FeedReport, OperatorDesk
+from services.market_data.guard import NAME, QualityGuard
 from services.market_data.publisher import StepPublisher
 from shared.bus import subjects
 from shared.bus.port import Bus, Delivery, Subscription
@@ -28,8 +27,6 @@ from shared.errors import BusUnavailableError
 from shared.logs import Log
 from shared.messages import (
     Command,
-    CommandAudit,
-    CommandReply,
     FeedState,
     Heartbeat,
     MarketStatus,
@@ -38,35 +35,12 @@ from shared.messages import (
 )
 from shared.metrics import Metrics
 
-NAME = "market_data"
 STATUS_INTERVAL_S = 1.0
 WARN_INTERVAL_NS = 5 * NANOSECONDS_PER_SECOND
 WAIT_MAX_NS = NANOSECONDS_PER_SECOND
 RETRY_S, RETRY_MAX_S = 0.1, 5.0
 
-NO_COMMAND = CommandReply(ok=False, detail="this subject takes a Command", correlation_id="", result="{}")
-
 Spawn = Callable[[Awaitable[None], str], asyncio.Task[None]]
-
-
-class ReleaseArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Name the instrument of `cmd.market_data.release`."""
-
-    instrument: str
-
-
-class FeedReport(msgspec.Struct, frozen=True):
-    """Answer `cmd.market_data.status`: where the feed is and what the next step waits for."""
-
-    feed: str
-    state: FeedState
-    reason: str
-    step: int
-    close_time_ns: int
-    speed: float | str
-    paused: bool
-    waiting_for: tuple[str, ...]
-    frozen: dict[str, str] = {}
 
 
 class MarketDataService:
@@ -88,10 +62,11 @@ class MarketDataService:
     ) -> None:
         self._bus, self._feed, self._config, self._venue = bus, feed, config, venue
         self._spawn, self._log = spawn, log
-        self._monotonic_ns, self._wall_ns = read_monotonic_ns, read_wall_ns
+        self._monotonic_ns = read_monotonic_ns
         self._on_detail = on_detail
         self._publisher = StepPublisher(bus, feed, venue)
         self._guard = QualityGuard(bus, venue, config.limits, metrics=metrics, log=log)
+        self._desk = OperatorDesk(bus, self._release, lambda: self.report, log=log, read_wall_ns=read_wall_ns)
         self._pace = pace_for(timeframe_ns(feed.timeframe), config.speed_factor, config.participant_names)
         self._last: LastStep | None = None
         self._progress: dict[str, int] = {}
@@ -140,8 +115,7 @@ class MarketDataService:
             await self._bus.subscribe("hb.*.*", self._on_heartbeat),
             await self._bus.respond(subjects.command(NAME, "pause"), self._on_pause),
             await self._bus.respond(subjects.command(NAME, "resume"), self._on_resume),
-            await self._bus.respond(subjects.command(NAME, "release"), self._on_release),
-            await self._bus.respond(subjects.command(NAME, "status"), self._on_status),
+            *await self._desk.open(),
         ]
         self._log.info("feed", feed=self._feed.description, next_step=self._publisher.next_number)
         self._tasks = [
@@ -278,39 +252,17 @@ class MarketDataService:
     async def _on_resume(self, delivery: Delivery) -> Message:
         return await self._set_paused(delivery, paused=False)
 
-    async def _on_status(self, delivery: Delivery) -> Message:
-        command = delivery.message
-        correlation_id = command.correlation_id if isinstance(command, Command) else ""
-        return self._reply(correlation_id, self.report.reason)
-
-    async def _on_release(self, delivery: Delivery) -> Message:
-        command = delivery.message
-        if not isinstance(command, Command):
-            return NO_COMMAND
-        await self._audit(delivery, command)
-        try:
-            instrument = msgspec.json.decode(command.arguments, type=ReleaseArguments).instrument
-        except msgspec.MsgspecError as error:
-            detail = f'arguments must be {{"instrument": "BTC-USDT"}}: {error}'
-            return CommandReply(ok=False, detail=detail, correlation_id=command.correlation_id, result="{}")
-        if not await self._guard.release(instrument):
-            frozen = ", ".join(self._guard.frozen) or "nothing"
-            detail = f"{instrument} is not frozen; {frozen} is"
-            return CommandReply(ok=False, detail=detail, correlation_id=command.correlation_id, result="{}")
-        self._log.info("released", instrument=instrument, user=command.user, correlation_id=command.correlation_id)
-        self._send_status()
-        return self._reply(command.correlation_id, f"{instrument} is released from its next bar on")
-
-    async def _audit(self, delivery: Delivery, command: Command) -> None:
-        audit = CommandAudit(service=NAME, command=command, received_at_ns=self._wall_ns())
-        message_id = f"{NAME}-{delivery.subject}-{command.correlation_id}-{command.sent_at_ns}"
-        await self._bus.publish(subjects.audit(NAME), audit, message_id=message_id)
+    async def _release(self, instrument: str) -> bool:
+        is_released = await self._guard.release(instrument)
+        if is_released:
+            self._send_status()
+        return is_released
 
     async def _set_paused(self, delivery: Delivery, *, paused: bool) -> Message:
         command = delivery.message
         if not isinstance(command, Command):
             return NO_COMMAND
-        await self._audit(delivery, command)
+        await self._desk.audit(delivery.subject, command)
         bucket = await self._bus.key_value(STATE_BUCKET)
         if paused:
             await bucket.put(self._paused_key, command.user.encode())
@@ -320,11 +272,7 @@ class MarketDataService:
         self._changed.set()
         self._log.info("paused" if paused else "resumed", user=command.user, correlation_id=command.correlation_id)
         self._send_status()
-        return self._reply(command.correlation_id, "paused after this step" if paused else "resumed")
-
-    def _reply(self, correlation_id: str, detail: str) -> CommandReply:
-        result = msgspec.json.encode(self.report).decode()
-        return CommandReply(ok=True, detail=detail, correlation_id=correlation_id, result=result)
+        return self._desk.reply(command.correlation_id, "paused after this step" if paused else "resumed")
 
     @property
     def _paused_key(self) -> str:

@@ -32,6 +32,7 @@ class Market:
         self.instruments: dict[str, Instrument] = {}
         self.closes: dict[str, Closes] = {}
         self.frozen: set[str] = set()
+        self.stale: set[str] = set()
         self._quotes: dict[str, Quote] = {}
         self._feed = FeedState.LIVE
 
@@ -76,13 +77,16 @@ class Market:
             self._quotes[bbo.instrument] = Quote(bid, ask, bbo.ts_event_ns)
 
     def on_status(self, status: MarketStatus) -> None:
-        """Take the state of a feed, or of one instrument, which then stays frozen until it is said to be live."""
+        """Take the state of a feed, or of one instrument, which stays frozen or stale until it is said to be live."""
         if status.instrument is None:
             self._feed = status.state
+        elif status.state is FeedState.STALE:
+            self.stale.add(status.instrument)
         elif status.state is FeedState.FROZEN:
             self.frozen.add(status.instrument)
         elif status.state is FeedState.LIVE:
             self.frozen.discard(status.instrument)
+            self.stale.discard(status.instrument)
 
     def price(self, symbol: str) -> Price | None:
         """Return the close in force, or None."""
@@ -99,6 +103,8 @@ class Market:
         """Return how far the instrument's feed is trusted. A feed at its end is trusted: its last step is complete."""
         if symbol in self.frozen:
             return FeedState.FROZEN
+        if symbol in self.stale:
+            return FeedState.STALE
         return FeedState.LIVE if self._feed is FeedState.ENDED else self._feed
 
     def equity(self, balances: Iterable[Balance], quote_asset: str) -> Decimal | None:

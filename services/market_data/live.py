@@ -1,0 +1,302 @@
+"""Run a live market: listen to a venue, close the steps, say how far each market is trusted.
+
+In: a venue's trades, quotes, books and candles; operator commands. Out: ticks as they come, each step when its time has
+come, `md.status.<venue>` each second. Never: a step twice, a step that is left out without a word, a bar that was built
+over a gap, a price that nobody traded at.
+
+A step that closed while nobody listened is made from the venue's candles where the venue has that interval; else its
+bars are reported missing. Only after more than `catch_up_steps_max` of them the oldest are passed over, loudly.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from services.market_data.config import MarketDataConfig
+from services.market_data.core.feed import Candle, MarketStep, utc_text
+from services.market_data.core.live_steps import Draft, StepBuilder
+from services.market_data.core.quality import QualityState
+from services.market_data.core.venue_candles import candle_of
+from services.market_data.desk import FeedReport, OperatorDesk
+from services.market_data.guard import QualityGuard
+from services.market_data.live_feed import LiveFeed
+from services.market_data.publisher import StepPublisher
+from services.market_data.ticks import Ticks
+from services.market_data.venue_bars import VenueBars
+from shared.bus import subjects
+from shared.bus.port import Bus, Subscription
+from shared.clock import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, wall_ns
+from shared.config import StackConfig, timeframe_ns
+from shared.domain.bars import ClosedBar
+from shared.errors import BusUnavailableError, UnavailableError
+from shared.exchange.port import Streams, VenueMarket
+from shared.logs import Log
+from shared.messages import FeedState, Instrument, MarketStatus
+from shared.metrics import Metrics
+
+STATUS_INTERVAL_S = 1.0
+LIVE_AGAIN = 10
+RETRY_S, RETRY_MAX_S = 0.25, 30.0
+LOOK_S, LOOK_MAX_S = 0.02, 0.25
+
+Spawn = Callable[[Awaitable[None], str], asyncio.Task[None]]
+
+
+class LiveMarketService:
+    """Publish a venue's live market; `market` is not opened yet."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        market: VenueMarket,
+        stack: StackConfig,
+        config: MarketDataConfig,
+        *,
+        spawn: Spawn,
+        metrics: Metrics,
+        log: Log,
+        read_wall_ns: Callable[[], int] = wall_ns,
+        on_detail: Callable[[str], None] | None = None,
+    ) -> None:
+        self._bus, self._market, self._stack, self._config = bus, market, stack, config
+        self._spawn, self._metrics, self._log = spawn, metrics, log
+        self._wall_ns, self._on_detail = read_wall_ns, on_detail
+        self._venue, self._interval_ns = stack.venue, timeframe_ns(stack.timeframe)
+        self._guard = QualityGuard(bus, stack.venue, config.limits, metrics=metrics, log=log)
+        self._desk = OperatorDesk(bus, self._release, lambda: self.report, log=log, read_wall_ns=read_wall_ns)
+        self._bars = VenueBars(
+            market, stack.timeframe, self._interval_ns, timeout_s=config.candles_timeout_s, metrics=metrics, log=log
+        )
+        self._feed = LiveFeed(stack.venue, stack.mode.value, stack.timeframe, ())
+        self._publisher: StepPublisher
+        self._ticks: Ticks
+        self._builder: StepBuilder
+        self._is_stopping = False
+        self._told_live: dict[str, int] = {}
+        self._subscriptions: list[Subscription] = []
+        self._tasks: list[asyncio.Task[None]] = []
+        self._steps = metrics.counter("steps_published", "Steps that are complete in the stream")
+        self._missing = metrics.counter("bars_missing", "Bars of published steps that were reported missing")
+        self._skipped = metrics.counter("steps_skipped", "Steps passed over after a long time without this service")
+        self._last_close = metrics.gauge("last_close_time_seconds", "Market time of the newest step, Unix seconds")
+        self._late_s = metrics.gauge("step_delay_seconds", "How long after its end the newest step was published")
+
+    @property
+    def report(self) -> FeedReport:
+        """Return where the feed is and how far it is trusted."""
+        frozen = self._guard.frozen
+        stale = {
+            one.symbol: trust.reason
+            for one in self._feed.instruments
+            if one.symbol not in frozen and (trust := self._ticks.trust(one.symbol)).state is not FeedState.LIVE
+        }
+        parts = [
+            f"{', '.join(sorted(names))} {what}" for names, what in ((frozen, "frozen"), (stale, "stale")) if names
+        ]
+        if self._bars.difference:
+            parts.append(self._bars.difference)
+        last = self._publisher.last
+        is_stale = len(stale) == len(self._feed.instruments)
+        return FeedReport(
+            feed=self._feed.description,
+            state=FeedState.STALE if is_stale else FeedState.LIVE,
+            reason="; ".join(parts) or "live",
+            step=0 if last is None else last.step,
+            close_time_ns=0 if last is None else last.close_time_ns,
+            speed=1.0,
+            paused=False,
+            waiting_for=(),
+            frozen=frozen,
+            stale=stale,
+        )
+
+    async def start(self) -> None:
+        """Learn the markets, find where the stream ends, listen; however long the venue does not answer."""
+        instruments = await self._until_answered(lambda: self._market.instruments(self._stack.assets), "instruments")
+        self._feed = LiveFeed(self._venue, self._stack.mode.value, self._stack.timeframe, instruments)
+        self._publisher = StepPublisher(self._bus, self._feed, self._venue)
+        await self._publisher.recover()
+        await self._guard.load(self._publisher.newest)
+        await self._publisher.publish_definitions()
+        self._ticks = self._make_ticks(instruments)
+        streams = Streams(book_levels=self._config.book_levels, bar_timeframe=self._bars.stream_timeframe)
+        await self._until_answered(lambda: self._market.open(self._stack.assets, streams, self._ticks), "streams")
+        self._builder = self._ticks.builder = self._make_builder()
+        self._subscriptions = await self._desk.open()
+        self._log.info("feed", feed=self._feed.description, next_step=self._publisher.next_number)
+        self._tasks = [
+            self._spawn(self._steps_forever(), "steps"),
+            self._spawn(self._report_forever(), "status"),
+        ]
+
+    async def drain(self) -> None:
+        """Finish the step that is being published, then let go of the venue."""
+        self._is_stopping = True
+        if self._tasks:
+            await asyncio.wait(self._tasks[:1])
+        for task in self._tasks:
+            task.cancel()
+        for subscription in self._subscriptions:
+            await subscription.stop()
+        await self._market.close()
+
+    def _make_ticks(self, instruments: tuple[Instrument, ...]) -> Ticks:
+        states = self._guard.states
+        return Ticks(
+            self._bus,
+            self._venue,
+            {one.symbol: _for_ticks(states.get(one.symbol, QualityState())) for one in instruments},
+            self._config.limits,
+            now_ns=self._now_ns,
+            book_interval_s=self._config.book_interval_ms / 1_000,
+            on_freeze=self._guard.freeze,
+            on_venue_bar=self._bars.on_venue_bar,
+            metrics=self._metrics,
+            log=self._log,
+        )
+
+    def _make_builder(self) -> StepBuilder:
+        """Begin with the interval that runs now; what of it was not seen must come from the venue's candles."""
+        now_ns, last = self._now_ns(), self._publisher.last
+        first_ns = now_ns // self._interval_ns * self._interval_ns + self._interval_ns
+        if last is None and not self._bars.is_possible:
+            first_ns += self._interval_ns
+        if last is not None:
+            first_ns = max(first_ns, last.close_time_ns + self._interval_ns)
+        return StepBuilder(
+            self._stack.assets,
+            self._interval_ns,
+            first_close_ns=first_ns,
+            grace_ns=self._config.bar_grace_ms * NANOSECONDS_PER_MILLISECOND,
+            seen_from_ns=now_ns,
+        )
+
+    async def _steps_forever(self) -> None:
+        await self._catch_up()
+        while not self._is_stopping:
+            if self._builder.is_due(self._now_ns()):
+                await self._finish(self._builder.close())
+                continue
+            left_s = (self._builder.next_close_ns - self._now_ns()) / NANOSECONDS_PER_SECOND
+            await asyncio.sleep(max(LOOK_S, min(left_s, LOOK_MAX_S)))
+
+    async def _catch_up(self) -> None:
+        last = self._publisher.last
+        if last is None:
+            return
+        first_ns, end_ns = last.close_time_ns + self._interval_ns, self._builder.next_close_ns
+        oldest_ns = end_ns - self._config.catch_up_steps_max * self._interval_ns
+        if first_ns < oldest_ns:
+            skipped = (oldest_ns - first_ns) // self._interval_ns
+            self._skipped.inc(skipped)
+            self._log.error("steps_skipped", steps=skipped, first=utc_text(first_ns), last=utc_text(oldest_ns))
+            first_ns = oldest_ns
+        if first_ns >= end_ns:
+            return
+        open_ns = first_ns - self._interval_ns
+        found = await self._bars.fetch(self._stack.assets, open_ns, end_ns - self._interval_ns)
+        self._log.warning("steps_missed", steps=(end_ns - first_ns) // self._interval_ns, found=len(found))
+        for close_ns in range(first_ns, end_ns, self._interval_ns):
+            bars = {name: bar for name, kept in found.items() if (bar := kept.get(close_ns)) is not None}
+            await self._publish(close_ns, bars)
+            if self._is_stopping:
+                return
+
+    async def _finish(self, draft: Draft) -> None:
+        bars = dict(draft.bars)
+        if draft.gaps:
+            self._log.warning("bars_with_gaps", close_time_ns=draft.close_time_ns, gaps=draft.gaps)
+            found = await self._bars.fetch(tuple(draft.gaps), draft.open_time_ns, draft.close_time_ns, is_newest=True)
+            for name, kept in found.items():
+                if (bar := kept.get(draft.close_time_ns)) is not None:
+                    bars[name] = bar
+        candles = await self._publish(draft.close_time_ns, bars)
+        for candle in candles:
+            if candle.instrument not in draft.gaps:
+                self._bars.keep(candle, draft.close_time_ns)
+
+    async def _publish(self, close_ns: int, bars: dict[str, ClosedBar]) -> tuple[Candle, ...]:
+        """Publish one step for as long as it takes; returns the candles that are in it."""
+        names = self._stack.assets
+        step = MarketStep(
+            number=self._publisher.next_number,
+            open_time_ns=close_ns - self._interval_ns,
+            close_time_ns=close_ns,
+            candles=tuple(candle_of(name, bars[name]) for name in names if name in bars),
+            missing=tuple(name for name in names if name not in bars),
+            final=False,
+        )
+        delay_s = RETRY_S
+        while True:
+            try:
+                screened = await self._guard.screen(step)
+                await self._publisher.publish(screened)
+                break
+            except BusUnavailableError as error:
+                self._log.warning("publish_retried", step=step.number, error=str(error))
+            if self._is_stopping:
+                return ()
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
+            delay_s = min(delay_s * 2, RETRY_MAX_S)
+        for name, reason in self._guard.frozen.items():
+            self._ticks.freeze(name, reason)
+        self._steps.inc()
+        self._missing.inc(len(screened.missing))
+        self._last_close.set(close_ns / NANOSECONDS_PER_SECOND)
+        self._late_s.set((self._now_ns() - close_ns) / NANOSECONDS_PER_SECOND)
+        return screened.candles
+
+    async def _release(self, instrument: str) -> bool:
+        is_released = await self._guard.release(instrument)
+        if is_released:
+            self._ticks.release(instrument)
+            self._send_status()
+        return is_released
+
+    async def _report_forever(self) -> None:
+        while True:
+            self._send_status()
+            await asyncio.sleep(STATUS_INTERVAL_S)
+
+    def _send_status(self) -> None:
+        """Say how the venue does, and each market that is not live; one that is live now and then."""
+        report, now_ns = self.report, self._now_ns()
+        self._send(None, report.state, report.reason, now_ns)
+        self._guard.send_status(now_ns)
+        for one in self._feed.instruments:
+            name = one.symbol
+            if name in report.frozen:
+                self._told_live.pop(name, None)
+            elif name in report.stale:
+                self._told_live.pop(name, None)
+                self._send(name, FeedState.STALE, report.stale[name], now_ns)
+            else:
+                told = self._told_live.get(name, 0)
+                self._told_live[name] = (told + 1) % LIVE_AGAIN
+                if not told:
+                    self._send(name, FeedState.LIVE, "", now_ns)
+        if self._on_detail is not None:
+            self._on_detail(f"{report.feed}: {report.reason}")
+
+    def _send(self, instrument: str | None, state: FeedState, reason: str, at_ns: int) -> None:
+        status = MarketStatus(self._venue, instrument, state, reason, at_ns)
+        self._bus.publish_lossy(subjects.status(self._venue), status)
+
+    async def _until_answered[T](self, ask: Callable[[], Awaitable[T]], what: str) -> T:
+        delay_s = RETRY_S
+        while True:
+            try:
+                return await ask()
+            except (UnavailableError, TimeoutError, OSError) as error:
+                self._log.warning("venue_unavailable", what=what, error=repr(error), retry_s=round(delay_s, 1))
+            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
+            delay_s = min(delay_s * 2, RETRY_MAX_S)
+
+    def _now_ns(self) -> int:
+        """Return the venue's time."""
+        return self._wall_ns() + self._market.clock_offset_ns()
+
+
+def _for_ticks(state: QualityState) -> QualityState:
+    """Return the state that ticks begin with: the last good price and the freeze, not how long ago that was."""
+    return QualityState(frozen=state.frozen, price=state.price)
