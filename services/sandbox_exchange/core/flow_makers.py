@@ -65,10 +65,9 @@ class Makers:
         """Note that an order of the house rests."""
         (self.bids if is_buy else self.asks).add(Resting(order_id, ticks, lots))
 
-    def gone(self, order_id: int) -> None:
-        """Note that an order rests no more."""
-        self.bids.drop(order_id)
-        self.asks.drop(order_id)
+    def forget(self) -> None:
+        """Forget every order."""
+        self.bids.orders, self.asks.orders = [], []
 
     def open_book(self, fair_ticks: float) -> list[Action]:
         """Return the orders that make a whole side out of each empty one."""

@@ -33,7 +33,7 @@ class MarketFlow:
         self.path, self.makers = path, Makers(shape, grid, draw)
         self._shape, self._draw = shape, draw
         self._was_buy = False
-        self._volume_id, self._volume_done = 0, 0
+        self.volume_id, self._volume_done = 0, 0
 
     def change_grid(self, grid: Grid, ticks_factor: float) -> None:
         """Go on with another grid; `ticks_factor` is how many new ticks an old one is. Nothing rests afterwards."""
@@ -46,8 +46,8 @@ class MarketFlow:
         if not self.makers.bids.orders or not self.makers.asks.orders:
             yield self.makers.open_book(self.path.ticks)
         for moment in self.path.advance(elapsed_s):
-            if moment.volume_id != self._volume_id:
-                self._volume_id, self._volume_done = moment.volume_id, 0
+            if moment.volume_id != self.volume_id:
+                self.volume_id, self._volume_done = moment.volume_id, 0
             yield self.makers.step(moment.fair_ticks, elapsed_s, at_once=moment.touch_ticks is not None)
             if moment.touch_ticks is not None:
                 yield from self._touch(moment, moment.touch_ticks)

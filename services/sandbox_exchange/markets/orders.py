@@ -70,9 +70,11 @@ class House:
             self.flow.makers.grid = grid_of(market)
 
     def adopt(self) -> None:
-        """Take over the house's orders that rest in the book, as after a restart."""
+        """Take over the house's orders that rest in the book, as after a restart, and no others."""
         tick, step = self._market.instrument.tick_size, self._market.instrument.step_size
         makers = self.flow.makers
+        makers.forget()
+        self._touched.clear()
         for order in self._exchange.open_orders(HOUSE, self._market.symbol):
             if order.price is not None and order.quantity is not None:
                 lots = floor_units(order.quantity - order.executed_quantity, step)

@@ -76,8 +76,9 @@ def profile_of(symbol: str, *, seed: int = 1, price: float | None = None) -> Mar
     Raises InputError for a text that is no market.
     """
     base, quote = split_symbol(symbol)
-    known = _KNOWN.get(base + quote) if price is None else None
-    known = known or _derived(base, quote, seed, price)
+    known = _KNOWN.get(base + quote)
+    if known is None or price is not None:
+        known = _derived(base, quote, seed, price)
     market = Market(symbol=base + quote, instrument=_instrument(base, quote, known))
     dollars = DOLLARS.get(quote, 1.0)
     flow = FlowShape(
