@@ -207,7 +207,11 @@ def test_redenomination_moves_grid_and_holdings_and_cancels_orders() -> None:
     bench.place("ann", SELL, price="200", quantity="50")
     bench.exchange.redenominate(SYMBOL, d(1000), bench.now_ns)
     instrument = bench.exchange.markets[SYMBOL].instrument
-    assert (instrument.tick_size, instrument.step_size, instrument.quantity_min) == (d(10), d("0.000001"), d("0.000002"))
+    assert (instrument.tick_size, instrument.step_size, instrument.quantity_min) == (
+        d(10),
+        d("0.000001"),
+        d("0.000002"),
+    )
     assert bench.held("ann", "BTC") == (d("0.1000998"), d(0))
     assert bench.exchange.open_orders("ann") == []
     assert bench.exchange.depth(SYMBOL).asks == ()

@@ -1,4 +1,4 @@
-"""The sandbox venue under random requests: nothing vanishes, nothing is told wrongly, a restored venue goes on alike."""
+"""The sandbox venue under random requests: nothing vanishes, and a restored venue goes on alike."""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -46,10 +46,26 @@ sides = st.sampled_from(list(Side))
 quantities = st.integers(1, 40).map(lambda lots: lots * STEP)
 prices = st.integers(92, 108).map(lambda ticks: ticks * TICK)
 client_ids = st.sampled_from([None, None, "x", "y", "z"])
-fractions = st.sampled_from([None, None, Decimal("0.3"), Decimal("0.77"), Decimal("0.01")])
+fractions = st.sampled_from([None, None, None, None, Decimal("0.3"), Decimal("0.77"), Decimal("0.01")])
 fee_modes = st.sampled_from([None, *FeeMode])
 preventions = st.sampled_from(list(SelfTradePrevention))
 forces = st.sampled_from(list(TimeInForce))
+
+
+@st.composite
+def wishes(draw: st.DrawFn) -> tuple[PlaceOrder, Decimal | None, FeeMode | None]:
+    """A request with the part that fills at once and the fee mode."""
+    kind = draw(st.sampled_from([OrderKind.LIMIT] * 4 + [OrderKind.MARKET, OrderKind.LIMIT_MAKER]))
+    quantity, quote_amount, price, force = draw(quantities), None, None, TimeInForce.GTC
+    if kind is not OrderKind.MARKET:
+        price = draw(prices)
+    elif draw(st.booleans()):
+        quantity, quote_amount = None, quantity * 5
+    if kind is OrderKind.LIMIT:
+        force = draw(st.sampled_from([TimeInForce.GTC] * 4 + list(TimeInForce)))
+    words = (draw(accounts), draw(symbols), draw(sides), kind, quantity, quote_amount, price, force)
+    request = PlaceOrder(*words, draw(client_ids), draw(preventions))
+    return request, draw(fractions), draw(fee_modes)
 
 
 def new_venue() -> SandboxExchange:
@@ -57,7 +73,7 @@ def new_venue() -> SandboxExchange:
     for market in MARKETS.values():
         exchange.list_market(market)
     for name in PEOPLE:
-        deposits = {"USD": Decimal(9), "AAA": Decimal(2), "EUR": Decimal(20), "MX": Decimal("0.004")}
+        deposits = {"USD": Decimal(30), "AAA": Decimal(5), "EUR": Decimal(60), "MX": Decimal("0.01")}
         exchange.open_account(Account(name, f"key-{name}", "s"), deposits, 0)
     return exchange
 
@@ -135,39 +151,10 @@ class VenueMachine(RuleBasedStateMachine):
         assert order.executed_quantity - done == (0 if event.trade is None else event.trade.quantity)
         self.orders[order.order_id] = order
 
-    @rule(
-        account=accounts,
-        symbol=symbols,
-        side=sides,
-        price=prices,
-        quantity=quantities,
-        force=forces,
-        is_maker=st.booleans(),
-        client_id=client_ids,
-        stp=preventions,
-        fraction=fractions,
-        fee_mode=fee_modes,
-    )
-    def place_limit(
-        self, account, symbol, side, price, quantity, force, is_maker, client_id, stp, fraction, fee_mode
-    ) -> None:
-        kind = OrderKind.LIMIT_MAKER if is_maker and force is TimeInForce.GTC else OrderKind.LIMIT
-        request = PlaceOrder(account, symbol, side, kind, quantity, None, price, force, client_id, stp)
-        self.place(request, fraction, fee_mode)
-
-    @rule(
-        account=accounts,
-        symbol=symbols,
-        side=sides,
-        quantity=quantities,
-        by_quote=st.booleans(),
-        stp=preventions,
-        fraction=fractions,
-        fee_mode=fee_modes,
-    )
-    def place_market(self, account, symbol, side, quantity, by_quote, stp, fraction, fee_mode) -> None:
-        amounts = (None, quantity * 5) if by_quote else (quantity, None)
-        self.place(PlaceOrder(account, symbol, side, OrderKind.MARKET, *amounts, self_trade=stp), fraction, fee_mode)
+    @rule(wishes=st.lists(wishes(), min_size=1, max_size=8))
+    def place_some(self, wishes) -> None:
+        for request, fraction, fee_mode in wishes:
+            self.place(request, fraction, fee_mode)
 
     def place(self, request: PlaceOrder, fraction: Decimal | None, fee_mode: FeeMode | None) -> None:
         answer = self.do(lambda venue: venue.place(request, self.now_ns, fill_fraction=fraction, fee_mode=fee_mode))
@@ -188,11 +175,18 @@ class VenueMachine(RuleBasedStateMachine):
                 trade.price <= request.price if request.side is Side.BUY else trade.price >= request.price
             )
 
-    @rule(account=st.sampled_from(PEOPLE), symbol=symbols, order_id=st.integers(1, 60))
-    def cancel(self, account, symbol, order_id) -> None:
-        old = self.orders.get(order_id)
+    @rule(number=st.integers(0, 1000), is_stranger=st.booleans())
+    def cancel(self, number, is_stranger) -> None:
+        open_ids = [one.order_id for one in self.orders.values() if one.status.is_open]
+        ids = open_ids if number % 3 and open_ids else list(self.orders)
+        if not ids:
+            return
+        old = self.orders[ids[number % len(ids)]]
+        account, symbol, order_id = old.account, old.symbol, old.order_id
+        if is_stranger and number % 5 == 0:
+            account = "bob" if account == "ann" else "ann"
         answer = self.do(lambda venue: venue.cancel(account, symbol, self.now_ns, order_id=order_id))
-        is_own_open = old is not None and old.status.is_open and (old.account, old.symbol) == (account, symbol)
+        is_own_open = old.status.is_open and old.account == account
         assert (answer is not None) == is_own_open
         assert self.do(lambda venue: venue.cancel(account, symbol, self.now_ns, order_id=order_id)) is None
 
@@ -202,16 +196,19 @@ class VenueMachine(RuleBasedStateMachine):
             symbol, order_id = self.house_orders.pop(number % len(self.house_orders))
             self.do(lambda venue: venue.cancel(HOUSE, symbol, self.now_ns, order_id=order_id))
 
-    @rule(account=st.sampled_from(PEOPLE), symbol=st.sampled_from([None, *MARKETS]))
-    def cancel_all(self, account, symbol) -> None:
+    @rule(account=st.sampled_from(PEOPLE), symbol=st.sampled_from([None, *MARKETS]), number=st.integers(0, 3))
+    def cancel_all(self, account, symbol, number) -> None:
+        if number:
+            return
         self.do(lambda venue: venue.cancel_all(account, symbol, self.now_ns))
 
     @rule(account=st.sampled_from(PEOPLE), asset=st.sampled_from(["USD", "AAA"]), amount=st.integers(-9, 9))
     def transfer(self, account, asset, amount) -> None:
         self.do(lambda venue: venue.transfer(account, asset, Decimal(amount), self.now_ns, "outside"))
 
-    @rule(symbol=symbols, status=st.sampled_from([TradingStatus.PAUSED, TradingStatus.DELISTED]))
-    def halt_and_reopen(self, symbol, status) -> None:
+    @rule(symbol=symbols, number=st.integers(0, 9))
+    def halt_and_reopen(self, symbol, number) -> None:
+        status = TradingStatus.PAUSED if number else TradingStatus.DELISTED
         self.do(lambda venue: venue.set_status(symbol, status, self.now_ns))
         self.do(lambda venue: venue.set_status(symbol, TradingStatus.TRADING, self.now_ns))
 
@@ -282,7 +279,7 @@ class VenueMachine(RuleBasedStateMachine):
 
 TestVenue = VenueMachine.TestCase
 TestVenue.settings = settings(
-    max_examples=60,
+    max_examples=150,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
