@@ -18,9 +18,10 @@ from rich.table import Table
 from services.cli.commands.options import AsJson, console, print_json
 from services.cli.errors import NotRunningError
 from services.sandbox_exchange.app import RunningSandbox
-from services.sandbox_exchange.config import NAME, SandboxConfig, Source
+from services.sandbox_exchange.config import NAME, SandboxConfig, Source, VenueName
 from services.sandbox_exchange.core.faults import Fault
 from services.sandbox_exchange.service import serve
+from shared.domain.instruments import split_symbol
 from shared.errors import ConfigError, InputError
 
 ADMIN_TIMEOUT_S = 10.0
@@ -32,7 +33,7 @@ app = typer.Typer(help="Run a venue of your own.", context_settings={"help_optio
 def sandbox(
     context: typer.Context,
     *,
-    venue: Annotated[str, typer.Option(help="Whose protocol it speaks: mexc or binance.")] = "mexc",
+    venue: Annotated[VenueName, typer.Option(help="Whose protocol it speaks.")] = VenueName.MEXC,
     port: Annotated[int, typer.Option(help="The trading port on 127.0.0.1; 0 takes a free one.")] = 0,
     admin_port: Annotated[int, typer.Option(help="The admin's port; 0 takes a free one.")] = 0,
     symbols: Annotated[str | None, typer.Option(help="Its markets: BTCUSDT,HUSDT.")] = None,
@@ -55,9 +56,9 @@ def sandbox(
     if context.invoked_subcommand is not None:
         return
     config = configured(
-        venue=venue, port=port, admin_port=admin_port, seed=seed, speed=speed, candles=candles, recorded=recorded,
-        source=_source(still=still, candles=candles, recorded=recorded), state_file=state, key_file=key_file,
-        faults_file=faults, chaos_seed=chaos,
+        venue=venue, port=port, admin_port=admin_port, seed=seed, speed=speed, chaos_seed=chaos,
+        source=_source(still=still, candles=candles, recorded=recorded), candles=_text(candles),
+        recorded=_text(recorded), state_file=_text(state), key_file=_text(key_file), faults_file=_text(faults),
         **({"symbols": _list(symbols)} if symbols is not None else {}),
         **({"balances": tuple(balance)} if balance else {}),
     )  # fmt: skip
@@ -150,8 +151,12 @@ def _source(*, still: bool, candles: Path | None, recorded: Path | None) -> Sour
     return Source.RECORDED if recorded is not None else Source.SYNTHETIC
 
 
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
 def _list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip().upper() for part in text.split(",") if part.strip())
+    return tuple("".join(split_symbol(part.strip())) for part in text.split(",") if part.strip())
 
 
 def _show(running: RunningSandbox) -> None:

@@ -7,6 +7,7 @@ unless the configuration says so twice; an admin page beside the trading port.
 import asyncio
 import contextlib
 import random
+from pathlib import Path
 
 import msgspec
 from aiohttp import web
@@ -93,7 +94,7 @@ async def start(config: SandboxConfig) -> RunningSandbox:
     """
     exchange = SandboxExchange()
     venue = Venue(config.venue, exchange, _faults(config), seed=config.seed)
-    saved = read_state(config.state_file, config.venue) if config.state_file is not None else None
+    saved = read_state(Path(config.state_file), config.venue) if config.state_file is not None else None
     if saved is not None:
         exchange.restore(saved.exchange)
     source = make_source(config, venue, run=saved.runs + 1 if saved is not None else 0)
@@ -102,7 +103,7 @@ async def start(config: SandboxConfig) -> RunningSandbox:
     persisted = Persisted(config.venue, exchange, source, runs=saved.runs + 1 if saved is not None else 0)
     keeper = None
     if config.state_file is not None:
-        keeper = StateKeeper(config.state_file, persisted, interval_s=config.state_interval_s)
+        keeper = StateKeeper(Path(config.state_file), persisted, interval_s=config.state_interval_s)
     async with contextlib.AsyncExitStack() as stack:
         key = _key(config, venue, saved)
         persisted.api_key = key.api_key
@@ -122,7 +123,7 @@ async def start(config: SandboxConfig) -> RunningSandbox:
     if keeper is not None:
         sandbox.keep(keeper)
     if config.announce_file is not None:
-        write_file(config.announce_file, msgspec.json.encode(sandbox.announcement))
+        write_file(Path(config.announce_file), msgspec.json.encode(sandbox.announcement))
     return sandbox
 
 
@@ -137,7 +138,7 @@ async def _first_save(keeper: StateKeeper) -> None:
 def _faults(config: SandboxConfig) -> Faults:
     schedule = FaultSchedule(faults=(), seed=config.seed)
     if config.faults_file is not None:
-        schedule = read_schedule(config.faults_file)
+        schedule = read_schedule(Path(config.faults_file))
     faults = Faults(random.Random(schedule.seed).random)
     schedule.arm(faults)
     if config.chaos_seed is not None:
@@ -151,7 +152,7 @@ def _key(config: SandboxConfig, venue: Venue, saved: SavedState | None) -> Key:
     if saved is not None:
         account = exchange.accounts[saved.api_key]
         return Key(account.api_key, account.secret)
-    key = read_or_make_key(config.key_file)
+    key = read_or_make_key(Path(config.key_file) if config.key_file is not None else None)
     exchange.open_account(Account(TRADER, key.api_key, key.secret), config.deposits, venue.now_ns())
     return key
 

@@ -55,15 +55,15 @@ class SandboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     symbols: tuple[str, ...] = ()
     seed: int = 1
     source: Source = Source.SYNTHETIC
-    candles: Path | None = None
-    recorded: Path | None = None
+    candles: str | None = None
+    recorded: str | None = None
     speed: float | None = None
     balances: tuple[str, ...] = ("USDT=10000",)
-    state_file: Path | None = None
+    state_file: str | None = None
     state_interval_s: float = 1.0
-    key_file: Path | None = None
-    announce_file: Path | None = None
-    faults_file: Path | None = None
+    key_file: str | None = None
+    announce_file: str | None = None
+    faults_file: str | None = None
     chaos_seed: int | None = None
 
     def __post_init__(self) -> None:

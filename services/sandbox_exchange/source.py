@@ -83,7 +83,7 @@ def on_terms_of(venue: VenueName, market: Market) -> Market:
 def _markets_config(config: SandboxConfig) -> MarketsConfig:
     wanted: dict[str, object] = {"seed": config.seed}
     if config.source is Source.CANDLES:
-        wanted["candles"] = str(config.candles)
+        wanted["candles"] = config.candles
     if config.speed is not None and config.source is not Source.RECORDED:
         wanted["speed" if config.source is Source.CANDLES else "time_factor"] = config.speed
     try:

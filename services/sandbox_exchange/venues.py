@@ -1,6 +1,7 @@
 """Which wire protocol each venue's name stands for."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from aiohttp import web
 
@@ -24,4 +25,4 @@ def routes_of(config: SandboxConfig, venue: Venue) -> Sequence[web.RouteDef]:
     if config.recorded is None:
         return binance.routes(venue)
     speed = 1.0 if config.speed is None else config.speed or None
-    return binance.routes(venue, [load_recorded(config.recorded)], recorded_speed=speed)
+    return binance.routes(venue, [load_recorded(Path(config.recorded))], recorded_speed=speed)
