@@ -64,10 +64,11 @@ class Call:
         except KeyError:
             raise ApiError(*errors.SYMBOL_UNKNOWN) from None
 
-    def charge(self, rule: str, weight: int) -> None:
-        """Count against a limit of the account, of this endpoint where the limit is one's."""
-        key = f"{self.account.name}|{self.route}" if rule == "uid" else self.account.name
-        self.venue.charge(self.request, [Charge(rule, key, weight)])
+    def charge(self, *weights: tuple[str, int]) -> None:
+        """Count against limits of the account, of this endpoint where the limit is one's; all of them at once."""
+        name = self.account.name
+        keys = {"uid": f"{name}|{self.route}"}
+        self.venue.charge(self.request, [Charge(rule, keys.get(rule, name), weight) for rule, weight in weights])
 
 
 Answer = Callable[[Call], object]
@@ -111,7 +112,5 @@ def _answer(state: MexcState, endpoint: Endpoint, request: web.Request, route: s
         except ApiError:
             state.venue.charge(request, [by_address])
             raise
-        call.charge("uid", endpoint.weight)
-        for rule in endpoint.rules:
-            call.charge(rule, 1)
+        call.charge(("uid", endpoint.weight), *((rule, 1) for rule in endpoint.rules))
     return web.Response(body=msgspec.json.encode(endpoint.answer(call)), content_type="application/json")

@@ -99,7 +99,7 @@ def klines(call: Call) -> object:
     interval = call.params.text("interval")
     start, end = call.params.whole_or_none("startTime"), call.params.whole_or_none("endTime")
     start_ns = None if start is None else start * NANOSECONDS_PER_MILLISECOND
-    end_ns = None if end is None else end * NANOSECONDS_PER_MILLISECOND
+    end_ns = None if end is None else end * NANOSECONDS_PER_MILLISECOND - 1  # MEXC leaves out what opens at the end
     if interval in CALENDAR:
         found = _calendar_klines(call, symbol, interval, start_ns, end_ns)
         found = found[:limit] if start_ns is not None else found[-limit:]

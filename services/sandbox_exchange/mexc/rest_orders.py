@@ -44,7 +44,7 @@ def create_test(call: Call) -> object:
 def create_many(call: Call) -> object:
     """Place up to twenty orders of one market; each is taken or refused by itself."""
     items = _batch(call.params)
-    call.charge("orders", len(items))
+    call.charge(("orders", len(items)))
     answers: list[Payload] = []
     for item in items:
         try:

@@ -69,8 +69,11 @@ STREAM_INTERVALS_NS = {
 
 @lru_cache(maxsize=65_536)
 def text(number: Decimal) -> str:
-    """Return a number without an exponent."""
-    return format(number, "f")
+    """Return a number without an exponent and without zeros that say nothing: equal numbers have one text."""
+    word = format(number, "f")
+    if "." in word:
+        word = word.rstrip("0").rstrip(".")
+    return "0" if word == "-0" else word
 
 
 def milliseconds(time_ns: int) -> int:

@@ -162,10 +162,7 @@ async def test_cancel_is_answered_with_the_order_and_is_unknown_the_second_time(
 async def test_cancel_of_a_part_filled_order_says_so(rig):
     order_id = (await rig.order(price="101", quantity="1.5"))[1]["orderId"]
     body = (await rig.call("DELETE", "order", symbol="BTCUSDT", orderId=order_id))[1]
-    assert (body["status"], body["executedQty"]) == (
-        "PARTIALLY_CANCELED",
-        "1.0000" if "." in body["executedQty"] else "1",
-    )
+    assert (body["status"], body["executedQty"]) == ("PARTIALLY_CANCELED", "1")
 
 
 @pytest.mark.parametrize("order_id", ["C02__4680000000000009999", "129402018493145088", "x", "-1", "C02__" + "9" * 19])
