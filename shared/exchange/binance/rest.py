@@ -8,6 +8,7 @@ import asyncio
 import importlib
 from collections.abc import Callable, Mapping
 from random import Random
+from types import ModuleType
 from typing import NoReturn, Protocol
 
 import aiohttp
@@ -73,18 +74,23 @@ class BinanceRest:
         self.session: aiohttp.ClientSession | None = None
         self._client: CcxtClient | None = None
         self._keeping: asyncio.Task[None] | None = None
+        self._starting = asyncio.Lock()
 
     async def start(self) -> aiohttp.ClientSession:
         """Open the session and measure the venue's clock. Raises UnavailableError when the venue does not answer."""
-        if self.session is None:
-            timeout = aiohttp.ClientTimeout(connect=self.config.connect_timeout_s)
-            self.session = aiohttp.ClientSession(timeout=timeout)
-            self._client = self._make(self.session)
-        if not self.clock.is_measured:
-            await self.clock.measure()
-        if self._keeping is None:
-            self._keeping = asyncio.create_task(self.clock.keep(self.config.clock_interval_s), name="binance clock")
-        return self.session
+        async with self._starting:
+            if self.session is None or self._client is None:
+                # ccxt's modules take a second to import: the loop has other things to do.
+                ccxt = await asyncio.to_thread(importlib.import_module, "ccxt.async_support")
+                timeout = aiohttp.ClientTimeout(connect=self.config.connect_timeout_s)
+                self.session = aiohttp.ClientSession(timeout=timeout)
+                self._client = self._make(ccxt, self.session)
+            if not self.clock.is_measured:
+                await self.clock.measure()
+            if self._keeping is None:
+                keeping = self.clock.keep(self.config.clock_interval_s)
+                self._keeping = asyncio.create_task(keeping, name="binance clock")
+            return self.session
 
     async def close(self) -> None:
         """Let go of every connection; closing twice is no error."""
@@ -167,8 +173,7 @@ class BinanceRest:
                 raise
             raise UnavailableError(f"binance does not tell its time: {judge_exception(error).detail}") from error
 
-    def _make(self, session: aiohttp.ClientSession) -> CcxtClient:
-        ccxt = importlib.import_module("ccxt.async_support")
+    def _make(self, ccxt: ModuleType, session: aiohttp.ClientSession) -> CcxtClient:
         client: CcxtClient = ccxt.binance(
             {
                 "apiKey": self.config.api_key,

@@ -7,6 +7,7 @@ from decimal import Decimal
 
 import msgspec
 
+from shared.domain.money import plain
 from shared.errors import ConfigError
 from shared.exchange.live.filters import MarketRules
 from shared.messages import Instrument, Side
@@ -65,10 +66,10 @@ def rules_of(info: SymbolInfo) -> MarketRules:
         symbol=f"{info.base_asset}-{info.quote_asset}",
         base=info.base_asset,
         quote=info.quote_asset,
-        tick_size=tick,
-        step_size=step,
-        quantity_min=lot.min_qty or Decimal(0),
-        notional_min=notional.min_notional or Decimal(0),
+        tick_size=_short(tick),
+        step_size=_short(step),
+        quantity_min=_short(lot.min_qty or Decimal(0)),
+        notional_min=_short(notional.min_notional or Decimal(0)),
     )
     return MarketRules(
         instrument=instrument,
@@ -83,3 +84,8 @@ def rules_of(info: SymbolInfo) -> MarketRules:
         takes_market_orders=takes_market_orders,
         quote_amount_sides=by_quote,
     )
+
+
+def _short(value: Decimal) -> Decimal:
+    # The venue fills up with zeros: they would show in every text.
+    return Decimal(plain(value))

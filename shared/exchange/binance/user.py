@@ -30,7 +30,7 @@ class _Envelope(msgspec.Struct):
     id: int | str | None = None
     status: int | None = None
     error: ErrorBody | None = None
-    event: msgspec.Raw | None = None
+    event: msgspec.Raw = msgspec.Raw(b"")
     e: str = ""
 
 
@@ -78,7 +78,7 @@ class UserWire:
     def on_frame(self, frame: bytes | str) -> None:
         """Take a frame. Raises ValueError for one that cannot be read."""
         envelope = _envelope(frame)
-        if envelope.event is not None:
+        if memoryview(envelope.event):
             self._on_event(envelope.event)
         elif envelope.e:
             self._on_event(frame)

@@ -11,6 +11,7 @@ from enum import StrEnum
 
 import msgspec
 
+from shared.domain.money import plain
 from shared.exchange.paper_rules import check_shape, refuse
 from shared.exchange.port import OrderRequest, VenueRejectCode
 from shared.matching.bar_fill import is_beyond
@@ -128,8 +129,7 @@ def inward_price(price: Decimal, side: Side, instrument: Instrument) -> Decimal:
 
 def wire_text(value: Decimal) -> str:
     """Return a number as venues read it: no exponent, no zeros at the end."""
-    text = f"{value:f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return plain(value)
 
 
 def _by_quote(request: OrderRequest, rules: MarketRules) -> WireOrder:
