@@ -15,12 +15,18 @@ import msgspec
 from services.cli.broker import NAME as NATS
 from services.cli.supervisor.child import ProcessSpec, free_port
 from shared.bus.server import seed_file
-from shared.config import Settings
+from shared.config import Mode, Settings
 from shared.errors import ConfigError
+from shared.exchange.access import LIVE_SWITCH
 
 HEALTH_PORT = 9400
 GIT_TIMEOUT_S = 2.0
 
+# In mode sandbox the exchange is one of the processes; it needs no bus.
+SANDBOX: dict[str, tuple[str, ...]] = {
+    "sandbox_exchange": (),
+    "execution": (NATS, "sandbox_exchange"),
+}
 # The market comes last: when it begins, everybody listens.
 AFTER: dict[str, tuple[str, ...]] = {
     "execution": (NATS,),
@@ -33,11 +39,20 @@ AFTER: dict[str, tuple[str, ...]] = {
 
 
 def service_specs(
-    *, state_dir: Path, settings_file: Path, keys_dir: Path, nats_url: str, build: str, environ: Mapping[str, str]
+    mode: Mode,
+    *,
+    state_dir: Path,
+    settings_file: Path,
+    keys_dir: Path,
+    nats_url: str,
+    build: str,
+    environ: Mapping[str, str],
+    live_switch: str | None = None,
 ) -> list[ProcessSpec]:
-    """Return how to run each service of the stack."""
+    """Return how to run each service of the stack; `live_switch` is what the environment says to arm live trading."""
     specs: list[ProcessSpec] = []
-    for port, (name, after) in enumerate(AFTER.items(), start=HEALTH_PORT):
+    names = SANDBOX | {name: after for name, after in AFTER.items() if name not in SANDBOX}
+    for port, (name, after) in enumerate((names if mode is Mode.SANDBOX else AFTER).items(), start=HEALTH_PORT):
         env = dict(environ) | {
             "CASCADE_NATS_URL": nats_url,
             "CASCADE_NKEY_FILE": str(seed_file(keys_dir, name)),
@@ -47,6 +62,8 @@ def service_specs(
             "CASCADE_INSTANCE": "0",
             "CASCADE_BUILD": build,
         }
+        if live_switch is not None and name == "execution":
+            env[LIVE_SWITCH] = live_switch
         # -P: a folder called `services` in the working directory must not stand in for the installed package.
         argv = (sys.executable, "-P", "-m", f"services.{name}")
         specs.append(ProcessSpec(name=name, argv=argv, env=env, after=after, port=port))

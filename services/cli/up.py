@@ -24,10 +24,13 @@ from services.cli.summary import Summary, summary_json
 from services.cli.supervisor.child import ProcessSpec
 from services.cli.supervisor.order import Phase
 from services.cli.supervisor.runner import Outcome, Supervisor
+from services.cli.venue import with_sandbox
 from services.cli.view import LiveView, PlainView, View, summary_view
 from services.cli.watch import Watch
 from shared.clock import wall_ns
+from shared.config import Mode, StackConfig
 from shared.errors import InputError
+from shared.exchange.access import LIVE_SWITCH
 from shared.messages import schema_hash
 
 REFRESH_S = 0.25
@@ -89,16 +92,20 @@ class Stack:
         if self._with_questdb:
             spec, settings = questdb_spec(self._state_dir / "questdb", settings, environ, taken=frozenset({port}))
             stores.append(spec)
+        if settings.stack.mode is Mode.SANDBOX:
+            settings = with_sandbox(settings, self._state_dir)
         settings_file = self._state_dir / "settings.json"
         write_settings(settings_file, settings)
         build, url = build_name(), nats_url(broker.port)
         services = service_specs(
+            settings.stack.mode,
             state_dir=self._state_dir,
             settings_file=settings_file,
             keys_dir=nats_dir,
             nats_url=url,
             build=build,
             environ=environ,
+            live_switch=os.environ.get(LIVE_SWITCH) if settings.stack.mode is Mode.LIVE else None,
         )
         stack, replay = settings.stack, self._resolved.replay
         self._run_file = RunFile(
@@ -170,15 +177,23 @@ class Stack:
             self._supervisor.request_stop(Outcome(1, f"cannot watch the stack: {error!r}"))
 
     def _make_view(self) -> View:
-        replay = self._resolved.replay
-        stack = self._resolved.settings.stack
-        market = f"replay of {replay.name}" if replay is not None else "synthetic market"
-        title = (
-            f"Cascade {stack.mode.value}: {market}, {len(stack.assets)} markets, {stack.timeframe} bars, paper money"
-        )
-        steps = replay.steps if replay is not None else self._resolved.market_data.steps_max
+        replay, steps = self._resolved.replay, None
+        if not self._resolved.settings.stack.mode.is_wire:
+            steps = replay.steps if replay is not None else self._resolved.market_data.steps_max
+        title = title_of(self._resolved.settings.stack, None if replay is None else replay.name)
         kind: Callable[..., View] = LiveView if self._console.is_terminal and not self._as_json else PlainView
         return kind(self._console, title=title, dashboard_url=self._run_file.dashboard_url, steps=steps)
+
+
+def title_of(stack: StackConfig, replay: str | None) -> str:
+    """Return what runs, in one line: where prices come from, where orders go, whose money it is."""
+    what = {
+        Mode.REPLAY: f"replay of {replay}, paper money" if replay is not None else "synthetic market, paper money",
+        Mode.SANDBOX: f"{stack.venue} sandbox exchange, made-up market and money",
+        Mode.PAPER: f"{stack.venue}, real market, paper money",
+        Mode.LIVE: f"{stack.venue}, REAL MONEY",
+    }[stack.mode]
+    return f"Cascade {stack.mode.value}: {what}, {len(stack.assets)} markets, {stack.timeframe} bars"
 
 
 def up(options: UpOptions, *, fresh: bool, as_json: bool, questdb: bool = False) -> Outcome:

@@ -1,7 +1,6 @@
 """Run the market data service: `python -m services.market_data`."""
 
 from services.market_data.config import MarketDataConfig
-from services.market_data.feeds import build_feed
 from services.market_data.guard import NAME
 from services.market_data.live import LiveMarketService
 from services.market_data.service import MarketDataService
@@ -30,6 +29,8 @@ async def build(runtime: Runtime) -> Service:
             log=runtime.log,
             on_detail=show,
         )
+    from services.market_data.feeds import build_feed  # noqa: PLC0415 - a live feed needs no reader of files
+
     return MarketDataService(
         runtime.bus,
         build_feed(stack, config),

@@ -37,6 +37,7 @@ from shared.bus.port import Delivery
 from shared.bus.server import find_server
 from shared.bus.streams import BUCKETS, MD_BARS, STREAMS
 from shared.clock import NANOSECONDS_PER_MINUTE, monotonic_ns, wall_ns
+from shared.config import Mode
 from shared.errors import ConfigError
 from shared.exchange.paper import PaperVenue
 from shared.exchange.port import OrderRequest, VenueOrder
@@ -239,7 +240,7 @@ async def services(server: RealNats, loop: str, directory: Path) -> AsyncIterato
     state = directory / "state"
     state.mkdir()
     specs = service_specs(
-        state_dir=state, settings_file=settings, keys_dir=server.directory, nats_url=server.url, build="bench",
+        Mode.PAPER, state_dir=state, settings_file=settings, keys_dir=server.directory, nats_url=server.url, build="bench",
         environ=child_environment(os.environ),
     )  # fmt: skip
     running = []
