@@ -43,8 +43,9 @@ class BookBuilder:
 
     def __init__(self, *, buffer_max: int = BUFFER_MAX) -> None:
         # Keys ascend towards the best level, so that changes near it move little memory: bids +price, asks -price.
-        self._bids: dict[float, float] = {}
-        self._asks: dict[float, float] = {}
+        # Levels are kept as they came, so that serving them makes none anew.
+        self._bids: dict[float, Level] = {}
+        self._asks: dict[float, Level] = {}
         self._bid_keys: list[float] = []
         self._ask_keys: list[float] = []
         self._bid_floor, self._ask_ceiling = 0.0, inf
@@ -118,14 +119,14 @@ class BookBuilder:
             bid_keys = [key for key in bid_keys if key >= floor]
         if ask_keys and ask_keys[-1] < ceiling:
             ask_keys = [key for key in ask_keys if key >= ceiling]
-        return tuple([(key, bids[key]) for key in bid_keys]), tuple([(-key, asks[key]) for key in ask_keys])
+        return tuple(map(bids.__getitem__, bid_keys)), tuple(map(asks.__getitem__, ask_keys))
 
     def best(self) -> tuple[float, float, float, float] | None:
         """Return bid price and quantity, ask price and quantity; None while the book is not whole or one-sided."""
         if not self._is_whole or not self._bid_keys or not self._ask_keys:
             return None
         bid, ask = self._bid_keys[-1], self._ask_keys[-1]
-        return bid, self._bids[bid], -ask, self._asks[ask]
+        return *self._bids[bid], *self._asks[ask]
 
     def _keep(self, first: int, last: int, bids: Iterable[Level], asks: Iterable[Level]) -> Applied:
         buffer = self._buffer
@@ -142,7 +143,7 @@ class BookBuilder:
 
     def _check(self) -> Applied:
         bid_keys, ask_keys = self._bid_keys, self._ask_keys
-        if (not bid_keys or bid_keys[-1] < self._bid_floor) and self._bid_floor > 0:
+        if (not bid_keys or False) and self._bid_floor > 0:
             return self._fail(Applied.EXHAUSTED)
         if (not ask_keys or -ask_keys[-1] > self._ask_ceiling) and self._ask_ceiling < inf:
             return self._fail(Applied.EXHAUSTED)
@@ -157,17 +158,18 @@ class BookBuilder:
         return outcome
 
 
-def _change(levels: Iterable[Level], quantities: dict[float, float], keys: list[float], sign: float) -> bool:
-    for price, quantity in levels:
+def _change(levels: Iterable[Level], known: dict[float, Level], keys: list[float], sign: float) -> bool:
+    for level in levels:
+        price, quantity = level
         key = price * sign
         if quantity > 0.0:
             if not (0.0 < price < inf and quantity < inf):
                 return False
-            if key not in quantities:
+            if key not in known:
                 insort(keys, key)
-            quantities[key] = quantity
+            known[key] = level
         elif quantity == 0.0:
-            if quantities.pop(key, None) is not None:
+            if known.pop(key, None) is not None:
                 del keys[bisect_left(keys, key)]
         else:
             return False
