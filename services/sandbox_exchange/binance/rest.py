@@ -102,7 +102,7 @@ def error_payload(error: ApiError) -> Payload:
 
 
 async def _form(request: web.Request) -> str:
-    if request.method == "GET" or not request.can_read_body:
+    if request.method == "GET":
         return ""
     try:
         return (await request.read()).decode("ascii")
