@@ -143,7 +143,7 @@ class BookBuilder:
 
     def _check(self) -> Applied:
         bid_keys, ask_keys = self._bid_keys, self._ask_keys
-        if (not bid_keys or False) and self._bid_floor > 0:
+        if (not bid_keys or bid_keys[-1] < self._bid_floor) and self._bid_floor > 0:
             return self._fail(Applied.EXHAUSTED)
         if (not ask_keys or -ask_keys[-1] > self._ask_ceiling) and self._ask_ceiling < inf:
             return self._fail(Applied.EXHAUSTED)
