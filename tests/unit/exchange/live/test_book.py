@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.exchange.live.book import Applied, BookBuilder, Levels
@@ -171,27 +171,26 @@ def test_full_buffer_forgets_the_oldest_diff_and_asks_for_a_newer_snapshot() -> 
 
 
 changes = st.tuples(st.sampled_from(["bid", "ask"]), st.integers(1, 30), st.integers(0, 9))
-fates = st.sampled_from(["deliver"] * 6 + ["drop", "duplicate", "delay", "reconnect", "old again"])
+fates = st.sampled_from(["deliver"] * 8 + ["drop", "duplicate", "delay", "reconnect", "old again"])
+snapshots = st.one_of(st.none(), st.tuples(st.integers(0, 4), st.sampled_from([None, None, 2, 4, 50])))
+steps = st.tuples(st.lists(changes, min_size=1, max_size=2), fates, st.integers(0, 2), snapshots)
 
 
-@given(
-    batches=st.lists(st.tuples(st.lists(changes, min_size=1, max_size=6), fates, st.integers(1, 3)), max_size=40),
-    snapshots=st.lists(st.tuples(st.integers(0, 60), st.integers(0, 12), st.sampled_from([None, 2, 4, 50]))),
-)
+@settings(max_examples=300)
+@given(st.lists(steps, min_size=5, max_size=40))
 def test_served_book_is_always_the_venues_at_its_version(
-    batches: list[tuple[list[Change], str, int]], snapshots: list[tuple[int, int, int | None]]
+    plan: list[tuple[list[Change], str, int, tuple[int, int | None] | None]],
 ) -> None:
     truth, builder = TrueBook(), BookBuilder()
-    due = {place: (behind, depth) for place, behind, depth in snapshots}
     delayed: Frame | None = None
     sent: list[Frame] = []
     floor = 0
-    for place, (batch, fate, overlap) in enumerate(batches):
+    for batch, fate, overlap, snapshot in plan:
         first = truth.version + 1
         for change in batch:
             truth.set(*change)
         # Diffs may also repeat versions that were told before.
-        frame = truth.frame(max(1, first - overlap + 1), truth.version)
+        frame = truth.frame(max(1, first - overlap), truth.version)
         arriving = [frame]
         if fate == "drop":
             arriving = []
@@ -208,13 +207,12 @@ def test_served_book_is_always_the_venues_at_its_version(
             sent.append(one)
             builder.apply(*one)
             floor = check(builder, truth, floor)
-        if place in due and not builder.is_whole:
-            behind, depth = due[place]
+        if snapshot is not None and not builder.is_whole:
+            behind, depth = snapshot
             version = max(0, truth.version - behind)
             bids, asks = truth.history[version]
             builder.snapshot(version, bids[:depth], asks[:depth], depth=depth)
-            floor = 0
-            floor = check(builder, truth, floor)
+            floor = check(builder, truth, 0)
 
 
 def check(builder: BookBuilder, truth: TrueBook, floor: int) -> int:
