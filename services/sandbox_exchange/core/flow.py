@@ -81,6 +81,11 @@ class FairPath(Protocol):
         """Return the fair price now, in ticks."""
         ...
 
+    @property
+    def volatility_per_s(self) -> float:
+        """Return the standard deviation of the log price over one wall second."""
+        ...
+
     def advance(self, wall_s: float) -> Iterator[Moment]:
         """Let wall time pass and yield the moments that matter in it, oldest first, at least one."""
         ...

@@ -84,6 +84,12 @@ class CandlePath:
         return self.state.ticks
 
     @property
+    def volatility_per_s(self) -> float:
+        """Return the standard deviation of the log price over one wall second, from open to close."""
+        squares = sum(math.log(one.close / one.open) ** 2 for one in self._candles) / len(self._candles)
+        return math.sqrt(squares * self._speed / self._interval_s)
+
+    @property
     def is_over(self) -> bool:
         """Tell whether the last candle has closed; the market keeps its last price then, and nobody trades."""
         return self.state.index >= len(self._candles)

@@ -65,10 +65,6 @@ class Makers:
         """Note that an order of the house rests."""
         (self.bids if is_buy else self.asks).add(Resting(order_id, ticks, lots))
 
-    def forget(self) -> None:
-        """Forget every order."""
-        self.bids.orders, self.asks.orders = [], []
-
     def open_book(self, fair_ticks: float) -> list[Action]:
         """Return the orders that make a whole side out of each empty one."""
         actions: list[Action] = []

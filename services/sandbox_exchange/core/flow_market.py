@@ -35,6 +35,11 @@ class MarketFlow:
         self._was_buy = False
         self.volume_id, self._volume_done = 0, 0
 
+    @property
+    def turnover_per_s(self) -> float:
+        """Return about how much trades in a wall second, in quote units."""
+        return self._shape.takes * self._shape.take_notional
+
     def change_grid(self, grid: Grid, ticks_factor: float) -> None:
         """Go on with another grid; `ticks_factor` is how many new ticks an old one is. Nothing rests afterwards."""
         if ticks_factor != 1.0:

@@ -74,6 +74,11 @@ class SyntheticPrice:
         """Return the fair price in ticks."""
         return math.exp(self.state.log_price)
 
+    @property
+    def volatility_per_s(self) -> float:
+        """Return the standard deviation of the log price over one wall second, jumps apart."""
+        return self._shape.volatility_daily * math.sqrt(self._time_factor / DAY_S)
+
     def advance(self, wall_s: float) -> Iterator[Moment]:
         """Let time pass and yield the one moment at its end."""
         self._move(wall_s * self._time_factor)

@@ -127,6 +127,10 @@ class Exchange(Protocol):
         """Return candles, oldest first; the last one may be open. Without bounds the newest `limit` of them."""
         ...
 
+    def add_past(self, symbol: str, klines: Sequence[Kline]) -> None:
+        """Give a market candles of the time before its first trade, oldest first."""
+        ...
+
     def ticker(self, symbol: str, now_ns: int) -> Ticker:
         """Return the last 24 hours."""
         ...

@@ -17,6 +17,7 @@ from services.sandbox_exchange.core.flow_synthetic import SyntheticPrice
 from services.sandbox_exchange.core.model import Market
 from services.sandbox_exchange.core.port import Exchange
 from services.sandbox_exchange.markets.candles import CandleSeries, load_candles
+from services.sandbox_exchange.markets.past import past_klines
 from services.sandbox_exchange.markets.profiles import DEFAULT_SYMBOLS, MarketProfile, profile_of
 from services.sandbox_exchange.markets.runner import MarketRunner
 
@@ -76,10 +77,21 @@ def make_markets(config: MarketsConfig, symbols: Sequence[str] = (), *, run: int
 
 
 def make_runner(exchange: Exchange, markets: Sequence[BackgroundMarket], *, now_ns: Callable[[], int]) -> MarketRunner:
-    """List the markets that the exchange does not have yet, and return the runner that drives them all."""
+    """List the markets that the exchange does not have yet, with a past, and return the runner that drives them all."""
     for each in markets:
-        if each.market.symbol not in exchange.markets:
-            exchange.list_market(each.market)
+        market, flow = each.market, each.flow
+        if market.symbol in exchange.markets:
+            continue
+        exchange.list_market(market)
+        past = past_klines(
+            market,
+            ticks=flow.path.ticks,
+            volatility_per_s=flow.path.volatility_per_s,
+            turnover_per_s=flow.turnover_per_s,
+            draw=_draw(round(flow.path.ticks), market.symbol, 0),
+            now_ns=now_ns(),
+        )
+        exchange.add_past(market.symbol, past)
     return MarketRunner(exchange, {each.market.symbol: each.flow for each in markets}, now_ns=now_ns)
 
 

@@ -62,19 +62,19 @@ class House:
         if (old.tick_size, old.step_size) != (new.tick_size, new.step_size):
             # A redenomination moves tick and step against each other: the price in ticks stays.
             is_redenomination = multiply(old.tick_size, old.step_size) == multiply(new.tick_size, new.step_size)
-            self._touched.clear()
             factor = 1.0 if is_redenomination else float(old.tick_size / new.tick_size)
             self.flow.change_grid(grid_of(market), factor)
-            self.adopt()
+            self.adopt(market)
         else:
             self.flow.makers.grid = grid_of(market)
 
-    def adopt(self) -> None:
-        """Take over the house's orders that rest in the book, as after a restart, and no others."""
+    def adopt(self, market: Market) -> None:
+        """Take over a market as the exchange has it now, with the house's orders that rest in its book."""
+        self._market = market
+        self.flow.change_grid(grid_of(market), 1.0)
+        self._touched.clear()
         tick, step = self._market.instrument.tick_size, self._market.instrument.step_size
         makers = self.flow.makers
-        makers.forget()
-        self._touched.clear()
         for order in self._exchange.open_orders(HOUSE, self._market.symbol):
             if order.price is not None and order.quantity is not None:
                 lots = floor_units(order.quantity - order.executed_quantity, step)

@@ -44,8 +44,8 @@ class MarketRunner:
         """Take over what rests in the books, open those that are empty, and go on from there."""
         if self._task is not None:
             raise RuntimeError("the markets are running")
-        for house in self.houses.values():
-            house.adopt()
+        for symbol, house in self.houses.items():
+            house.adopt(self._exchange.markets[symbol])
         self.step(0.0)
         self._task = asyncio.create_task(self._run(), name="markets")
 

@@ -179,7 +179,7 @@ def test_restarted_market_goes_on_from_its_book(make_synthetic: Make) -> None:
     again = make_synthetic(volatility=0.3, seed=2, exchange=exchange)
     again.runner.restore(sandbox.runner.dump())
     assert again.flow.path.ticks == sandbox.flow.path.ticks
-    again.house.adopt()
+    again.house.adopt(again.market)
     again.check()
     before, resting = again.mid(), len(exchange.open_orders(HOUSE, SYMBOL))
     again.run(0.05, again.check)
