@@ -59,7 +59,7 @@ from shared.testing.nats import RealNats
 
 SERVICES = ("rebalancer", "risk", "execution")
 ASSETS = ("AA-USDT", "BB-USDT", "CC-USDT", "DD-USDT")
-VENUE, TIMEFRAME = "bench", "15m"
+VENUE, TIMEFRAME = "mexc", "15m"
 SETTINGS = {
     "stack": {"mode": "paper", "venue": VENUE, "assets": list(ASSETS), "timeframe": TIMEFRAME},
     "rebalancer": {
@@ -240,8 +240,8 @@ async def services(server: RealNats, loop: str, directory: Path) -> AsyncIterato
     state = directory / "state"
     state.mkdir()
     specs = service_specs(
-        Mode.PAPER, state_dir=state, settings_file=settings, keys_dir=server.directory, nats_url=server.url, build="bench",
-        environ=child_environment(os.environ),
+        Mode.PAPER, state_dir=state, settings_file=settings, keys_dir=server.directory, nats_url=server.url,
+        build="bench", environ=child_environment(os.environ),
     )  # fmt: skip
     running = []
     try:

@@ -55,6 +55,7 @@ class StatusReport(msgspec.Struct, frozen=True):
 
     state_dir: str
     mode: str
+    venue: str
     replay: str | None
     dashboard_url: str
     supervisor_pid: int
@@ -110,6 +111,7 @@ def make_report(run: RunFile, heard: Heard, *, bus_answers: bool, now_ns: int) -
     return StatusReport(
         state_dir=run.state_dir,
         mode=run.mode,
+        venue=run.venue,
         replay=run.replay,
         dashboard_url=run.dashboard_url,
         supervisor_pid=run.supervisor_pid,
@@ -166,7 +168,7 @@ def _print(report: StatusReport) -> None:
             about.append(f"\nlast error: {one.last_error}", style="red")
         table.add_row(one.name, phase, str(one.restarts), up, str(one.pid or "–"), one.schema_hash or "–", about)
     agree = {True: "agree", False: "DIFFER", None: "not heard"}[report.schemas_agree]
-    market = report.replay or "synthetic market"
+    market = report.replay or ("synthetic market" if report.mode == "replay" else report.venue)
     console.print(f"{report.mode}, {market}, up {duration(report.uptime_s)}, build {report.build}", highlight=False)
     console.print(table)
     if not report.bus_answers:
