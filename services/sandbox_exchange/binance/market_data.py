@@ -195,8 +195,6 @@ def average_price(call: Call) -> Payload:
 def ticker_day(call: Call) -> Payload | list[Payload]:
     """Return the last 24 hours of one market, or of several."""
     markets = markets_of(call)
-    if any(one.symbol in call.feed.recorded for one in markets) and call.params.has("symbol"):
-        raise ApiError(-1121, "Invalid symbol.")
     is_mini = call.params.has("type") and call.params.text("type") == "MINI"
     answers = [day_statistics(_ticker(call, one), is_mini=is_mini) for one in markets]
     return answers[0] if call.params.has("symbol") else answers

@@ -23,9 +23,39 @@ NOT_OFFERED = {
 }
 
 
+COMMON_NAMES = {"timestamp", "recvWindow", "signature", "apiKey", "returnRateLimits"}
+ORDER_NAMES = COMMON_NAMES | {
+    "symbol",
+    "side",
+    "type",
+    "timeInForce",
+    "quantity",
+    "quoteOrderQty",
+    "price",
+    "newClientOrderId",
+    "strategyId",
+    "strategyType",
+    "stopPrice",
+    "trailingDelta",
+    "icebergQty",
+    "newOrderRespType",
+    "selfTradePreventionMode",
+    "computeCommissionRates",
+}
+REPLACE_NAMES = ORDER_NAMES | {
+    "cancelReplaceMode",
+    "cancelNewClientOrderId",
+    "cancelOrigClientOrderId",
+    "cancelOrderId",
+    "cancelRestrictions",
+    "orderRateLimitExceededMode",
+}
+
+
 def read_new_order(call: Call) -> PlaceOrder:
     """Return the order that the parameters ask for, or raise Binance's error for what is wrong with them."""
     market, params = market_of(call), call.params
+    params.require_known(REPLACE_NAMES if params.has("cancelReplaceMode") else ORDER_NAMES)
     if market.symbol in call.feed.recorded:
         raise ApiError(-1013, "Market is closed.")
     side = params.word("side", SIDES, ApiError(-1117, "Invalid side."))

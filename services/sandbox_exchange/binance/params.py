@@ -5,6 +5,7 @@ In: names and texts. Out: numbers, words, ids. Never: a value that was not sent,
 
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from decimal import Decimal, InvalidOperation
 from urllib.parse import parse_qsl
 
@@ -44,6 +45,14 @@ class Params:
         values = {name: value for name, value in self._values.items() if name not in names}
         values.update({new: self._values[sent] for new, sent in names.items() if sent in self._values})
         return Params(values)
+
+    def require_known(self, names: AbstractSet[str]) -> None:
+        """Refuse parameters that nobody reads (-1104), such as a misspelt client order id."""
+        unread = [name for name in self._values if name not in names]
+        if unread:
+            sent = len(self._values)
+            words = f"read '{sent - len(unread)}' parameter(s) but was sent '{sent}'."
+            raise ApiError(-1104, f"Not all sent parameters were read; {words}")
 
     def has(self, name: str) -> bool:
         """Tell whether a parameter was sent, even an empty one."""

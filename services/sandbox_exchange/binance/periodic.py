@@ -8,6 +8,9 @@ from services.sandbox_exchange.binance.stream_names import Kind, StreamName
 from services.sandbox_exchange.binance.words import INTERVALS_NS, Payload, milliseconds
 from services.sandbox_exchange.core.model import Kline
 from services.sandbox_exchange.wire.context import Venue
+from shared.clock import NANOSECONDS_PER_SECOND
+
+TICK_NS = NANOSECONDS_PER_SECOND
 
 
 class Periodic:
@@ -58,12 +61,14 @@ class Periodic:
             INTERVALS_NS[stream.interval],
             start_ns=None if last is None else last.open_ns,
             end_ns=None,
-            limit=1 if last is None else 100,
+            limit=2 if last is None else 100,
             now_ns=now_ns,
         )
         found: list[object] = []
         for one in candles:
             is_closed = one.close_ns <= now_ns
+            if last is None and one.close_ns <= now_ns - TICK_NS:
+                continue  # it had closed before anybody subscribed
             # A candle that was told as closed is told no more; an open one is told again when it has changed.
             if one == last and (not is_closed or last.close_ns <= self._told_version.get(stream, 0)):
                 continue

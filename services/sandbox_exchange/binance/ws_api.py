@@ -25,7 +25,7 @@ from services.sandbox_exchange.binance.user_stream import Subscription, UserStre
 from services.sandbox_exchange.binance.words import Payload, milliseconds
 from services.sandbox_exchange.core.faults import FaultName
 from services.sandbox_exchange.core.model import Account, Permission, Refusal
-from services.sandbox_exchange.wire.context import Venue, client_of
+from services.sandbox_exchange.wire.context import NO_ANSWER, RequestSeen, Venue, client_of
 from services.sandbox_exchange.wire.limits import TooManyRequestsError
 
 CONNECT_WEIGHT, SUBSCRIBE_WEIGHT = 2, 2
@@ -84,10 +84,21 @@ class ApiSocket:
             error_of: Payload = {"code": -1003, "msg": LIMIT_WORDS, "data": data}
             answer = {"id": request.id, "status": refused.verdict.status, "error": error_of}
         except _NoAnswerError:
+            self._seen(request, NO_ANSWER)
             return
+        self._seen(request, answer["status"])
         if request.params.get("returnRateLimits") != msgspec.Raw(b"false"):
             answer["rateLimits"] = counts
         self.socket.post(msgspec.json.encode(answer).decode())
+
+    def _seen(self, request: _Request, status: object) -> None:
+        """Let the admin page count the request; its route is the method's name."""
+        symbol = request.params.get("symbol")
+        named = None if symbol is None else _text_of(symbol)
+        code = status if isinstance(status, int) else NO_ANSWER
+        self._venue.requests.append(
+            RequestSeen(self._venue.now_ns(), request.method.removeprefix("v3/"), named, self._client, code)
+        )
 
     async def _answered(self, request: _Request, counts: list[Payload]) -> object:
         name = request.method.removeprefix("v3/")

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -129,7 +130,10 @@ class Reader:
 
 @asynccontextmanager
 async def rig(
-    recorded: Sequence[RecordedMarket] = (), speed: float | None = None, clock: Callable[[], int] = wall_ns
+    recorded: Sequence[RecordedMarket] = (),
+    speed: float | None = None,
+    clock: Callable[[], int] = wall_ns,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Rig]:
     fees = FeeSettings(third_asset="BNB", third_asset_price=D(500))
     exchange = SandboxExchange(fees=fees)
@@ -145,10 +149,10 @@ async def rig(
     app.router.add_routes(binance.routes(venue, recorded, recorded_speed=speed))
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
     try:
         async with aiohttp.ClientSession() as session:
-            found = Rig(venue, f"http://127.0.0.1:{runner.addresses[0][1]}", session)
+            found = Rig(venue, f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}", session)
             if not recorded:
                 fill_books(found)
             yield found

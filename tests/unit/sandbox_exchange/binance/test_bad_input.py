@@ -40,6 +40,7 @@ NOON_NS = 1_795_262_400_000_000_000  # a window of every limit begins here
         ({"newClientOrderId": "a" * 37}, -1100, "Illegal characters found in parameter 'newClientOrderId'"),
         ({"newClientOrderId": "<script>"}, -1100, "Illegal characters found in parameter 'newClientOrderId'"),
         ({"selfTradePreventionMode": "MAYBE"}, -1130, "Data sent for parameter 'selfTradePreventionMode'"),
+        ({"newClientOrderID": "typo"}, -1104, "Not all sent parameters were read; read '8'"),
         ({"stopPrice": "1"}, -1106, "Parameter 'stopPrice' sent when not required."),
     ],
 )

@@ -134,7 +134,11 @@ async def test_every_stream_tells_what_the_venue_holds() -> None:
         "miniTicker",
         "avgPrice",
     ]
-    async with rig() as venue, connected(venue, "/stream?streams=!ticker@arr") as stream:
+    half_past = 1_795_262_430_000_000_000
+    async with (
+        rig(clock=lambda: half_past) as venue,
+        connected(venue, "/stream?streams=!ticker@arr") as stream,
+    ):
         streams = [f"btcusdt@{name}" for name in names]
         await stream.ask("SUBSCRIBE", streams)
         assert set((await stream.ask("LIST_SUBSCRIPTIONS"))["result"]) == {*streams, "!ticker@arr"}
@@ -150,6 +154,21 @@ async def test_every_stream_tells_what_the_venue_holds() -> None:
         assert found["btcusdt@ticker"]["c"] == found["btcusdt@miniTicker"]["c"] == "60001.00000000"
         everything = await stream.until(lambda frame: frame.get("stream") == "!ticker@arr")
         assert {one["s"] for one in everything["data"]} == {"BTCUSDT", "ETHUSDT"}
+
+
+async def test_closed_candle_is_told_once_as_closed() -> None:
+    minute = 1_795_262_400_000_000_000
+    times = [minute + 59_900_000_000]
+    async with rig(clock=lambda: times[0]) as venue, connected(venue, "/ws/btcusdt@kline_1m") as stream:
+        venue.strike(Side.BUY, "0.25")
+        times[0] = minute + 60_100_000_000
+        told = [(await stream.next())["k"] for _ in range(2)]
+        assert [(one["t"], one["x"], one["v"]) for one in told] == [
+            (minute // 10**6, True, "0.25000000"),
+            (minute // 10**6 + 60_000, False, "0.00000000"),
+        ]
+        venue.strike(Side.BUY, "0.01")
+        assert (await stream.next())["k"]["v"] == "0.01000000"
 
 
 async def test_book_ticker_tells_each_change_of_the_best_prices_once() -> None:
