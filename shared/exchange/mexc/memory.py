@@ -20,7 +20,6 @@ class Remembered(msgspec.Struct):
 
     request: OrderRequest | None = None
     newest: VenueOrder | None = None
-    was_cancelled: bool = False
 
 
 class Memory:
@@ -29,6 +28,7 @@ class Memory:
     def __init__(self, orders_max: int = ORDERS_MAX) -> None:
         self._orders_max = orders_max
         self._orders: OrderedDict[str, Remembered] = OrderedDict()
+        self._cancelled: OrderedDict[str, None] = OrderedDict()
         self._fills: OrderedDict[str, dict[str, Fill]] = OrderedDict()
 
     def get(self, client_order_id: str) -> Remembered | None:
@@ -42,8 +42,13 @@ class Memory:
 
     def was_cancelled(self, client_order_id: str) -> bool:
         """Tell whether we have asked for the order's end."""
-        known = self._orders.get(client_order_id)
-        return known is not None and known.was_cancelled
+        return client_order_id in self._cancelled
+
+    def on_cancel(self, client_order_id: str) -> None:
+        """Learn that we ask for an order's end; that does not mean that there is one."""
+        self._cancelled[client_order_id] = None
+        if len(self._cancelled) > self._orders_max:
+            self._cancelled.popitem(last=False)
 
     def add(self, client_order_id: str, request: OrderRequest | None) -> Remembered:
         """Remember that the id is used; what is known of it already stays."""

@@ -175,7 +175,8 @@ def _answer(status: int, headers: Mapping[str, str], body: bytes) -> Answer:
         return Answer(status, None, f"unreadable answer {text!r}", _retry_after_s(headers))
     # Under a success status a refusal proves nothing: a gateway may have written it after the order went through.
     code = refusal.code if status != OK else None
-    return Answer(status, code, f"{refusal.code} {refusal.msg}", _retry_after_s(headers))
+    text = refusal.msg if code is not None else f"{refusal.code} {refusal.msg}"
+    return Answer(status, code, text, _retry_after_s(headers))
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:

@@ -130,7 +130,7 @@ class MexcVenue:
     async def cancel(self, client_order_id: str, instrument: str) -> VenueOrder | None:
         """Cancel an order and return how it now stands; None when MEXC knows no such order; see the port."""
         check_client_id(client_order_id)
-        self._memory.add(client_order_id, None).was_cancelled = True
+        self._memory.on_cancel(client_order_id)
         params: dict[str, str | int] = {
             "symbol": self._markets.market_id(instrument), "origClientOrderId": client_order_id,
         }  # fmt: skip
