@@ -133,6 +133,7 @@ class Settlement:
             got = subtract(got, trade.fee)
         left = _lock_left(order, spent)
         freed = subtract(order.locked, left)
+        assert freed >= spent, f"order {order.order_id} spends {spent} {order.lock_asset}, {freed} of it was locked"
         order.locked = left
         change, now_ns = self._accounts.change, trade.time_ns
         change(order.account, order.lock_asset, subtract(freed, spent), -freed, reason="trade", now_ns=now_ns)

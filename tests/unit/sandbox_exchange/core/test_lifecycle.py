@@ -232,6 +232,17 @@ def test_redenomination_without_an_exact_quotient_changes_nothing() -> None:
     assert bench.exchange.dump() == before
 
 
+def test_redenomination_that_fits_the_grid_but_no_holding_changes_nothing() -> None:
+    thirds = msgspec.structs.replace(MARKET.instrument, step_size=d("0.003"), quantity_min=d("0.003"))
+    bench = Bench(instrument=thirds, quantity_max=d(999))
+    bench.place("ann", SELL, price="200", quantity="30")
+    before = bench.exchange.dump()
+    with pytest.raises(Refusal) as refused:
+        bench.exchange.redenominate(SYMBOL, d(3), bench.now_ns)
+    assert code_of(refused) is CODE.MALFORMED
+    assert bench.exchange.dump() == before
+
+
 def test_transfers_move_what_is_free() -> None:
     bench = Bench()
     bench.place("ann", BUY, price="100", quantity="900")

@@ -13,7 +13,7 @@ from services.sandbox_exchange.core.model import (
 )
 from shared.matching import SelfTradePrevention
 from shared.messages import TimeInForce
-from tests.unit.sandbox_exchange.core.venue import BUY, SELL, SYMBOL, Bench, d
+from tests.unit.sandbox_exchange.core.venue import BUY, SELL, SYMBOL, Bench, d, refusal_of
 
 IOC, FOK = TimeInForce.IOC, TimeInForce.FOK
 
@@ -114,6 +114,16 @@ def test_market_sell_by_quote_amount_locks_only_what_it_needs() -> None:
     assert bench.held("ann", "BTC") == (d(98), d(0))
 
 
+def test_market_sell_by_quote_amount_goes_on_below_a_level_that_it_took_whole() -> None:
+    bench = Bench()
+    for price in ("100", "90"):
+        bench.offer(BUY, price, "1")
+    # 1 at 100 is all that 100.095 buys there, and the 0.095 left is worth one step at 90.
+    order, _ = bench.place("ann", SELL, quote="100.095")
+    assert (order.executed_quantity, order.executed_quote) == (d("1.001"), d("100.09"))
+    assert bench.held("ann", "BTC") == (d("98.999"), d(0))
+
+
 def test_events_come_in_order_and_after_the_change() -> None:
     bench = book_of_asks()
     seen: list[int] = []
@@ -141,10 +151,13 @@ def test_nested_calls_of_a_listener_tell_after_the_outer_call() -> None:
             if event.version == 4:
                 bench.offer(SELL, "103", "1")
 
+    last: list[object] = []
     bench.exchange.listen(refill)
+    bench.exchange.listen(last.append)
     bench.place("ann", BUY, price="101", quantity="2")
     assert versions == [4, 5, 6]
     assert [one.version for one in bench.told(LevelChanged)] == [4, 5, 6]
+    assert last == bench.events
 
 
 @pytest.mark.parametrize(
@@ -185,8 +198,6 @@ def test_market_buy_that_skips_own_orders_is_asked_for_the_dearer_ones() -> None
     bench.offer(SELL, "99999", "2")
     bench.place("ann", BUY, price="50", quantity="20")
     # 99,000 USDT are free: enough for the own order at 100, not for the one behind it.
-    from tests.unit.sandbox_exchange.core.venue import refusal_of
-
     assert refusal_of(bench, "ann", BUY, quantity="1", stp=SelfTradePrevention.CANCEL_MAKER) == "balance"
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from services.sandbox_exchange.core.model import OrderKind, RefusalCode, TradingStatus
+from services.sandbox_exchange.core.model import OrderKind, PlaceOrder, Refusal, RefusalCode, TradingStatus
 from shared.matching import FeeMode
 from shared.messages import TimeInForce
 from tests.unit.sandbox_exchange.core.venue import BUY, SELL, SYMBOL, Bench, d, refusal_of
@@ -94,7 +94,7 @@ def test_key_without_permission_neither_places_nor_cancels() -> None:
     assert refusal_of(bench, "eve", BUY, price="100", quantity="1") is CODE.PERMISSION
     assert refusal_of(bench, "nobody", BUY, price="100", quantity="1") is CODE.PERMISSION
     for account in ("eve", "nobody"):
-        with pytest.raises(Exception, match="permission"):
+        with pytest.raises(Refusal, match="permission"):
             bench.exchange.cancel_all(account, None, bench.now_ns)
 
 
@@ -136,8 +136,6 @@ def test_open_orders_are_bounded() -> None:
 
 
 def test_check_says_what_place_would_say_and_changes_nothing() -> None:
-    from services.sandbox_exchange.core.model import PlaceOrder, Refusal
-
     bench = Bench()
     before = bench.exchange.dump()
     bench.exchange.check(PlaceOrder("ann", SYMBOL, BUY, OrderKind.LIMIT, quantity=d(1), price=d(100)))
