@@ -9,7 +9,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -17,12 +17,13 @@ from rich.table import Table
 
 from services.cli.commands.options import AsJson, console, print_json
 from services.cli.errors import NotRunningError
-from services.sandbox_exchange.app import RunningSandbox
 from services.sandbox_exchange.config import NAME, SandboxConfig, Source, VenueName
 from services.sandbox_exchange.core.faults import Fault
-from services.sandbox_exchange.service import serve
 from shared.domain.instruments import split_symbol
 from shared.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from services.sandbox_exchange.app import RunningSandbox
 
 ADMIN_TIMEOUT_S = 10.0
 
@@ -62,8 +63,10 @@ def sandbox(
         **({"symbols": _list(symbols)} if symbols is not None else {}),
         **({"balances": tuple(balance)} if balance else {}),
     )  # fmt: skip
+    # A fault is armed without waiting for all that a venue is made of.
+    from services.sandbox_exchange.service import serve  # noqa: PLC0415 - see above
 
-    async def started(running: RunningSandbox) -> None:
+    async def started(running: "RunningSandbox") -> None:
         if as_json:
             print(msgspec.json.encode(running.announcement).decode(), flush=True)
         else:
@@ -159,7 +162,7 @@ def _list(text: str) -> tuple[str, ...]:
     return tuple("".join(split_symbol(part.strip())) for part in text.split(",") if part.strip())
 
 
-def _show(running: RunningSandbox) -> None:
+def _show(running: "RunningSandbox") -> None:
     told = running.announcement
     console.print(f"A venue that speaks {told.venue} runs; Ctrl-C stops it.", highlight=False)
     table = Table(show_header=False, box=None)

@@ -6,6 +6,7 @@
         ledger = await venue.admin.ledger()
 
 It ends with the block; it ends by itself when the test's process dies. Nothing of the service is imported here.
+`tests/integration/sandbox/in_process.py` gives the same in the test's own loop, in milliseconds instead of seconds.
 """
 
 import asyncio
@@ -236,7 +237,9 @@ class AdminClient:
 class Sandbox:
     """Be one running venue, as a test sees it."""
 
-    def __init__(self, told: Mapping[str, Any], process: asyncio.subprocess.Process, admin: AdminClient) -> None:
+    def __init__(
+        self, told: Mapping[str, Any], admin: AdminClient, process: asyncio.subprocess.Process | None = None
+    ) -> None:
         self.venue: str = told["venue"]
         self.rest_url: str = told["rest_url"]
         self.ws_url: str = told["ws_url"]
@@ -250,12 +253,14 @@ class Sandbox:
 
     async def kill(self) -> None:
         """End it as a power cut ends a process; what was not saved is gone."""
+        assert self._process is not None, "a venue in the test's own process cannot be killed"
         if self._process.returncode is None:
             self._process.kill()
         await self._process.wait()
 
     async def stop(self) -> int:
         """End it in good order, and return its exit code."""
+        assert self._process is not None, "a venue in the test's own process ends with its block"
         if self._process.returncode is None:
             self._process.terminate()
         return await asyncio.wait_for(self._process.wait(), STOP_TIMEOUT_S)
@@ -284,7 +289,7 @@ async def running_sandbox(venue: str, **options: object) -> AsyncIterator[Sandbo
                 raise RuntimeError(f"cascade {' '.join(arguments)}:\n{log.read_text(errors='replace')[-4000:]}")
             told = json.loads(line)
             async with aiohttp.ClientSession() as session:
-                yield Sandbox(told, process, AdminClient(told["admin_url"], session))
+                yield Sandbox(told, AdminClient(told["admin_url"], session), process)
         finally:
             await _end(process)
 

@@ -15,6 +15,7 @@ import pytest
 
 from shared.clock import wall_ns
 from shared.testing.sandbox import AdminError, Sandbox, running_sandbox
+from tests.integration.sandbox.in_process import sandbox_in_process
 
 VENUES = ("mexc", "binance")
 HEADERS = {"mexc": "X-MEXC-APIKEY", "binance": "X-MBX-APIKEY"}
@@ -74,7 +75,7 @@ async def test_its_ports_are_loopback_alone(name: str) -> None:
 
 
 async def test_the_trading_port_has_no_admin_and_the_admin_no_strangers() -> None:
-    async with running_sandbox("mexc", still=True) as venue, aiohttp.ClientSession() as session:
+    async with sandbox_in_process("mexc", still=True) as venue, aiohttp.ClientSession() as session:
         async with session.get(venue.rest_url + "/admin/ledger") as answer:
             assert answer.status == 404
         async with session.get(venue.admin_url + "/ledger", headers={"Host": "evil.example"}) as answer:
@@ -103,7 +104,7 @@ async def test_the_admin_says_what_is_wrong() -> None:
         ("/orders", {"symbol": "HUSDT", "side": "buy", "quantity": "1", "price": "0.123456789"}, "price"),
         ("/state", {"action": "save"}, "--state"),
     ]
-    async with running_sandbox("binance", still=True) as venue:
+    async with sandbox_in_process("binance", still=True) as venue:
         for path, body, named in wrong:
             with pytest.raises(AdminError, match=named):
                 await venue.admin._ask("POST", path, body)
@@ -112,7 +113,7 @@ async def test_the_admin_says_what_is_wrong() -> None:
 
 @pytest.mark.parametrize("name", VENUES)
 async def test_markets_are_paused_resumed_and_redenominated(name: str) -> None:
-    async with running_sandbox(name, still=True, symbols="HUSDT", balance=["USDT=500", "H=1000"]) as venue:
+    async with sandbox_in_process(name, still=True, symbols=["HUSDT"], balances=["USDT=500", "H=1000"]) as venue:
         await venue.admin.market("HUSDT", "pause")
         status, refused = await buy(venue, "a-1")
         assert status == 400
@@ -130,7 +131,7 @@ async def test_markets_are_paused_resumed_and_redenominated(name: str) -> None:
 
 @pytest.mark.parametrize("name", VENUES)
 async def test_accounts_have_the_permissions_they_were_opened_with(name: str) -> None:
-    async with running_sandbox(name, still=True) as venue:
+    async with sandbox_in_process(name, still=True) as venue:
         reader = await venue.admin.account("reader", ("read",), {"USDT": "100"})
         status, refused = await buy(venue, "r-1", key=(reader.api_key, reader.secret))
         assert status >= 400, refused
@@ -148,7 +149,7 @@ async def test_accounts_have_the_permissions_they_were_opened_with(name: str) ->
 
 @pytest.mark.parametrize("name", VENUES)
 async def test_a_fault_after_execution_leaves_the_order_in_the_ledger(name: str) -> None:
-    async with running_sandbox(name, still=True) as venue:
+    async with sandbox_in_process(name, still=True) as venue:
         await venue.admin.arm("http_5xx_after", route="POST /api/v3/order")
         status, _ = await buy(venue, "after-1")
         assert status == 503
@@ -167,7 +168,7 @@ async def test_a_fault_after_execution_leaves_the_order_in_the_ledger(name: str)
 
 @pytest.mark.parametrize("name", VENUES)
 async def test_the_clock_is_skewed(name: str) -> None:
-    async with running_sandbox(name, still=True) as venue:
+    async with sandbox_in_process(name, still=True) as venue:
         await venue.admin.arm("clock_skew", parameter=120)
         status, refused = await buy(venue, "late-1")
         assert (status, refused["code"]) == (400, 700003 if name == "mexc" else -1021)
@@ -177,7 +178,7 @@ async def test_the_clock_is_skewed(name: str) -> None:
 
 @pytest.mark.parametrize("name", VENUES)
 async def test_an_oversized_body_gets_the_venue_s_error(name: str) -> None:
-    async with running_sandbox(name, still=True) as venue, aiohttp.ClientSession() as session:
+    async with sandbox_in_process(name, still=True) as venue, aiohttp.ClientSession() as session:
         async with session.post(venue.rest_url + "/api/v3/order", data=b"x" * 200_000) as answer:
             assert answer.status == 413
             assert "code" in await answer.json()
@@ -186,7 +187,7 @@ async def test_an_oversized_body_gets_the_venue_s_error(name: str) -> None:
 
 @pytest.mark.parametrize("name", VENUES)
 async def test_maintenance_ends_when_it_is_disarmed(name: str) -> None:
-    async with running_sandbox(name, still=True) as venue:
+    async with sandbox_in_process(name, still=True) as venue:
         await venue.admin.arm("maintenance", times=None)
         assert [(await ask(venue, "GET", "/api/v3/time"))[0] for _ in range(3)] == [503] * 3
         await venue.admin.disarm()
@@ -252,7 +253,7 @@ async def test_a_port_that_is_taken_is_named() -> None:
 
 
 async def test_the_command_arms_and_clears_faults() -> None:
-    async with running_sandbox("mexc", still=True) as venue:
+    async with sandbox_in_process("mexc", still=True) as venue:
         to = ("--admin", venue.admin_url, "--json")
         code, out, err = await cascade(
             "sandbox", "fault", "http_429", "--parameter", "3", "--route", "GET /api/v3/time", *to
@@ -273,7 +274,7 @@ async def test_the_command_arms_and_clears_faults() -> None:
 async def test_a_faults_file_is_armed_from_the_start(tmp_path: Path) -> None:
     path = tmp_path / "faults.toml"
     path.write_text('[[faults]]\nname = "http_5xx"\nroute = "GET /api/v3/time"\n')
-    async with running_sandbox("binance", still=True, faults=path, chaos=3) as venue:
+    async with sandbox_in_process("binance", still=True, faults_file=str(path), chaos_seed=3) as venue:
         assert len((await venue.admin.faults()).armed) > 100
         assert (await ask(venue, "GET", "/api/v3/time"))[0] == 500
 
