@@ -95,6 +95,7 @@ class Session:
         return channel.symbol in self._state.venue.exchange.markets
 
     def _listen(self, channel: Channel) -> None:
+        self._state.venue.count(f"subscribed_{channel.kind}")
         if not channel.kind.is_private:
             if channel.symbol is not None:
                 self._state.books.watch(channel.symbol)
