@@ -143,13 +143,13 @@ async def test_bars_are_built_from_trades_and_closed_in_order(live: Live) -> Non
     live.market.candles = {name: [candle(name, 0)] for name in (ONE, TWO)}
     for second in (61, 70, 119, 120.1):
         for name, price in ((ONE, 2.0), (TWO, 5.0)):
-            live.trade(name, second, price + second / 1_000)
+            live.trade(name, second, price + second)
     first, second = await live.steps(2)
     assert (first.step, second.step) == (1, 2)
     assert second.close_time_ns == T0 + 120 * S
     assert second.instruments == (ONE, TWO)
     bar = next(one for one in live.of(Bar) if one.close_time_ns == second.close_time_ns and one.instrument == ONE)
-    assert (bar.open, bar.high, bar.close, bar.volume) == (2.061, 2.119, 2.119, 3.0)
+    assert (bar.open, bar.high, bar.close, bar.volume) == (63.0, 121.0, 121.0, 3.0)
     kinds = [type(one) for one in live.heard if isinstance(one, Bar | BarsClosed)]
     assert kinds == [Bar, Bar, BarsClosed] * 2
 
