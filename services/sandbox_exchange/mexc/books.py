@@ -53,7 +53,6 @@ class BookHistories:
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
         self._known: dict[str, BookHistory] = {}
-        exchange.listen(lambda event: self._follow(event) if isinstance(event, LevelChanged) else None)
 
     def watch(self, symbol: str) -> BookHistory:
         """Return a market's history, which starts now when it is asked for first."""
@@ -62,7 +61,8 @@ class BookHistories:
             history = self._known[symbol] = BookHistory(self._exchange.depth(symbol))
         return history
 
-    def _follow(self, event: LevelChanged) -> None:
+    def on_level(self, event: LevelChanged) -> None:
+        """Follow a change."""
         history = self._known.get(event.symbol)
         if history is None:
             return

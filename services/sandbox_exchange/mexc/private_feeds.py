@@ -5,7 +5,7 @@ Never: another account's report; a report on a socket whose key has ended.
 """
 
 from services.sandbox_exchange.core.faults import FaultName
-from services.sandbox_exchange.core.model import Event, HoldingChanged, OrderChanged
+from services.sandbox_exchange.core.model import HoldingChanged, OrderChanged
 from services.sandbox_exchange.mexc import frames
 from services.sandbox_exchange.mexc.channels import Channel, ChannelKind
 from services.sandbox_exchange.mexc.listen_keys import SOCKETS_MAX, ListenKeys
@@ -23,7 +23,6 @@ class PrivateFeeds:
         self._venue, self._keys = venue, keys
         self._by_key: dict[str, list[ClientSocket]] = {}
         self._listening: dict[str, dict[ChannelKind, dict[ClientSocket, str]]] = {}
-        venue.exchange.listen(self._on_event)
 
     def open(self, socket: ClientSocket, key: str) -> str | None:
         """Take in a socket and return its account; None when its key is not valid or has too many sockets."""
@@ -64,14 +63,14 @@ class PrivateFeeds:
         for socket in self._by_key.pop(key, []):
             socket.finish(EXPIRED)
 
-    def _on_event(self, event: Event) -> None:
-        if isinstance(event, OrderChanged):
-            self._tell_order(event)
-        elif isinstance(event, HoldingChanged) and self._listeners(event.account, ChannelKind.ACCOUNT):
+    def on_holding(self, event: HoldingChanged) -> None:
+        """Tell an account what it holds."""
+        if self._listeners(event.account, ChannelKind.ACCOUNT):
             payload = frames.holding(event, self._venue.now_ns())
             self._post(event.account, ChannelKind.ACCOUNT, payload, None)
 
-    def _tell_order(self, event: OrderChanged) -> None:
+    def on_order(self, event: OrderChanged) -> None:
+        """Tell an account how an order stands, and of the execution that changed it."""
         order, trade, now_ns = event.order, event.trade, self._venue.now_ns()
         if self._listeners(order.account, ChannelKind.ORDERS):
             tick = self._venue.exchange.markets[order.symbol].instrument.tick_size

@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Sequence
 from decimal import Decimal
 
-from services.sandbox_exchange.core.model import Event, Kline, LevelChanged, PublicTrade, TradePrinted
+from services.sandbox_exchange.core.model import Kline, LevelChanged, PublicTrade, TradePrinted
 from services.sandbox_exchange.mexc import frames
 from services.sandbox_exchange.mexc.channels import Channel, ChannelKind
 from services.sandbox_exchange.wire.context import Venue
@@ -223,7 +223,6 @@ class PublicFeeds:
         self._venue = venue
         self._feeds: dict[str, Feed] = {}
         self._by_symbol: dict[str, list[Feed]] = {}
-        venue.exchange.listen(self._on_event)
 
     def subscribe(self, socket: ClientSocket, channel: Channel) -> None:
         """Let a socket listen to a channel."""
@@ -246,10 +245,12 @@ class PublicFeeds:
         ranges = [one.pending for one in depths] + [one.last_sent for one in depths]
         return next((span[0] for span in ranges if span is not None and span[1] > span[0]), None)
 
-    def _on_event(self, event: Event) -> None:
-        if isinstance(event, LevelChanged):
-            for feed in self._by_symbol.get(event.symbol, ()):
-                feed.on_level(event)
-        elif isinstance(event, TradePrinted):
-            for feed in self._by_symbol.get(event.trade.symbol, ()):
-                feed.on_trade(event.trade)
+    def on_level(self, event: LevelChanged) -> None:
+        """Tell a level's change to the market's channels."""
+        for feed in self._by_symbol.get(event.symbol, ()):
+            feed.on_level(event)
+
+    def on_trade(self, event: TradePrinted) -> None:
+        """Tell a trade to the market's channels."""
+        for feed in self._by_symbol.get(event.trade.symbol, ()):
+            feed.on_trade(event.trade)

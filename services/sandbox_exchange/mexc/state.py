@@ -7,7 +7,14 @@ import secrets
 from collections.abc import Sequence
 from decimal import Decimal
 
-from services.sandbox_exchange.core.model import Event, Holding, HoldingChanged
+from services.sandbox_exchange.core.model import (
+    Event,
+    Holding,
+    HoldingChanged,
+    LevelChanged,
+    OrderChanged,
+    TradePrinted,
+)
 from services.sandbox_exchange.mexc.books import BookHistories
 from services.sandbox_exchange.mexc.listen_keys import ListenKeys
 from services.sandbox_exchange.mexc.private_feeds import PrivateFeeds
@@ -56,8 +63,16 @@ class MexcState:
         return list(held.values())
 
     def _on_event(self, event: Event) -> None:
-        if isinstance(event, HoldingChanged):
+        if isinstance(event, LevelChanged):
+            self.books.on_level(event)
+            self.public.on_level(event)
+        elif isinstance(event, TradePrinted):
+            self.public.on_trade(event)
+        elif isinstance(event, OrderChanged):
+            self.private.on_order(event)
+        elif isinstance(event, HoldingChanged):
             changes = self._last_changes.setdefault(event.account, [])
             if changes and changes[-1].time_ns != event.time_ns:
                 changes.clear()
             changes.append(event)
+            self.private.on_holding(event)
