@@ -178,3 +178,13 @@ def test_real_history_is_traded_candle_by_candle() -> None:
                 assert found == tuple(price * tick for price in (candle.open, candle.high, candle.low, candle.close))
                 checked += 1
     assert checked >= 2 * 25
+
+
+def test_large_resting_order_does_not_keep_the_low_from_being_traded(make_historical: Make) -> None:
+    sandbox = make_historical(CANDLES, speed=10.0)
+    sandbox.run(0.1)
+    order, _ = sandbox.trade(Side.BUY, Decimal(15_000), Decimal("98.00"))
+    sandbox.run(12, sandbox.check)
+    assert min(trade.price for trade in sandbox.by_candle[1]) == Decimal("95.00")
+    filled = sandbox.exchange.order("trader", SYMBOL, order_id=order.order_id)
+    assert filled.status is OrderStatus.FILLED
