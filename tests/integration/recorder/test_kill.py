@@ -70,7 +70,7 @@ async def test_nothing_of_a_stream_is_lost_or_doubled_and_ticks_only_at_the_end_
             await asyncio.to_thread(recorder.kill)
     load.stop()
     await running
-    assert (await command(stack, "flush")).ok
+    await catches_up(stack, recorder, load.accounts)
     lost_counted = await asyncio.to_thread(recorder.metric, "lost_rows_total", reason="before_arrival")
     assert await asyncio.to_thread(recorder.terminate) == 0
     with open_store(recorder.store_root) as reader:
@@ -99,7 +99,7 @@ async def test_sigterm_keeps_everything_that_was_published(stack, recorder: Reco
         ((trades,),) = reader.query("SELECT count(*) FROM trades").rows
     assert trades == load.trades
     await asyncio.to_thread(recorder.start)
-    assert (await command(stack, "flush")).ok
+    await catches_up(stack, recorder, load.accounts)
     with open_store(recorder.store_root) as reader:
         accounts = list(reader.read_messages("accounts"))
     assert accounts == [account(step) for step in range(1, load.accounts + 1)]
@@ -136,6 +136,19 @@ async def command(stack, verb: str) -> CommandReply:
     reply = await cli.request(subjects.command("recorder", verb), request, timeout_s=20)
     assert isinstance(reply, CommandReply)
     return reply
+
+
+async def catches_up(stack, recorder: RecorderProcess, newest: int) -> None:
+    """Wait until the last account published is in the store: a fast publisher leaves a backlog in the stream."""
+    count = "SELECT coalesce(max(ledger_sequence), 0) FROM accounts"
+    async with asyncio.timeout(60):
+        while True:
+            assert (await command(stack, "flush")).ok
+            with open_store(recorder.store_root) as reader:
+                ((last,),) = reader.query(count).rows
+            if last >= newest:
+                return
+            await asyncio.sleep(0.1)
 
 
 async def rows_grow(recorder: RecorderProcess, table: str) -> None:
