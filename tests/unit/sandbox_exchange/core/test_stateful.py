@@ -279,7 +279,7 @@ class VenueMachine(RuleBasedStateMachine):
 
 TestVenue = VenueMachine.TestCase
 TestVenue.settings = settings(
-    max_examples=150,
+    max_examples=80,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
