@@ -35,6 +35,7 @@ from shared.messages import Instrument, Side
 D = Decimal
 SYMBOL, KEY, SECRET = "BTCUSDT", "traderkey", "tradersecret"
 WITHDRAWER = Account("boss", "bosskey", "bosssecret", frozenset(Permission))
+WRITER = Account("writer", "writekey", "writesecret", frozenset({Permission.TRADE}))
 READER = Account("reader", "readkey", "readsecret", frozenset({Permission.READ}))
 BTC = Instrument("BTC-USDT", "BTC", "USDT", D("0.01"), D("0.00001"), D("0.00001"), D(5))
 ETH = Instrument("ETH-USDT", "ETH", "USDT", D("0.01"), D("0.0001"), D("0.0001"), D(5))
@@ -89,11 +90,11 @@ class Rig:
         status, body, _ = await self.signed("POST", "/api/v3/order", **wanted)
         return status, body
 
-    def sign_ws(self, **params) -> Json:
+    def sign_ws(self, *, key: str = KEY, secret: str = SECRET, **params) -> Json:
         """Return parameters of the ws-api with key, time and signature."""
-        values = {"apiKey": KEY, "timestamp": self.venue.now_ns() // 1_000_000, **params}
+        values = {"apiKey": key, "timestamp": self.venue.now_ns() // 1_000_000, **params}
         text = "&".join(f"{name}={values[name]}" for name in sorted(values))
-        return values | {"signature": hmac.new(SECRET.encode(), text.encode(), hashlib.sha256).hexdigest()}
+        return values | {"signature": hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()}
 
 
 class Reader:
@@ -144,6 +145,7 @@ async def rig(
             exchange.list_market(Market(symbol, grid, maker_rate=D("0.001"), taker_rate=D("0.001")))
     exchange.open_account(Account("trader", KEY, SECRET), {"USDT": D(100_000), "BTC": D(2), "BNB": D(10)}, now_ns)
     exchange.open_account(WITHDRAWER, {"USDT": D(100)}, now_ns)
+    exchange.open_account(WRITER, {"USDT": D(100)}, now_ns)
     exchange.open_account(READER, {"USDT": D(100)}, now_ns)
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     app.router.add_routes(binance.routes(venue, recorded, recorded_speed=speed))

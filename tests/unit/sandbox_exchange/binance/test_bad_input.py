@@ -73,6 +73,12 @@ async def test_caller_is_refused_with_binances_code(fields, status, code) -> Non
         assert venue.exchange.orders("trader", SYMBOL) == []
 
 
+async def test_key_without_the_right_to_read_reads_nothing() -> None:
+    async with rig() as venue:
+        _, body, _ = await venue.signed("GET", "/api/v3/account", key="writekey", secret="writesecret")
+        assert body["code"] == -2015
+
+
 async def test_missing_signature_and_time_are_named() -> None:
     async with (
         rig() as venue,

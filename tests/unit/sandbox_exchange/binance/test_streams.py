@@ -9,6 +9,7 @@ import pytest
 
 from services.sandbox_exchange.binance import sockets, usage
 from services.sandbox_exchange.binance.market_socket import STREAMS_MAX
+from services.sandbox_exchange.binance.periodic import Periodic
 from services.sandbox_exchange.binance.stream_names import Kind, parse_stream
 from services.sandbox_exchange.core.faults import FaultName
 from services.sandbox_exchange.wire.limits import Charge
@@ -171,10 +172,23 @@ async def test_closed_candle_is_told_once_as_closed() -> None:
         assert (await stream.next())["k"]["v"] == "0.01000000"
 
 
+async def test_paced_streams_tell_nothing_twice() -> None:
+    async with rig(clock=lambda: 1_795_262_430_000_000_000) as venue:
+        venue.strike(Side.BUY, "0.25")
+        periodic = Periodic(venue.venue)
+        for name in ("btcusdt@kline_1m", "btcusdt@depth5"):
+            stream = parse_stream(name)
+            assert stream is not None
+            assert [len(periodic.frames_of(stream)) for _ in range(3)] == [1, 0, 0]
+        venue.strike(Side.BUY, "0.25")
+        assert len(periodic.frames_of(stream)) == 1
+
+
 async def test_book_ticker_tells_each_change_of_the_best_prices_once() -> None:
     async with rig() as venue, connected(venue, "/ws/btcusdt@bookTicker") as stream:
         assert (await stream.next())["a"] == "60001.00000000"
         venue.house(Side.BUY, "1", "59000.5")  # deep in the book: nothing to tell
+        await venue.get("/api/v3/ping")
         venue.house(Side.SELL, "1", "60000.5")
         told = await stream.next()
         assert (told["a"], told["A"], told["u"]) == (

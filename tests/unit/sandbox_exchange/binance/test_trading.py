@@ -81,7 +81,13 @@ async def test_deposit_is_a_balance_update() -> None:
 async def test_other_accounts_are_told_nothing() -> None:
     async with rig() as venue, connected(venue, "/ws-api/v3") as api:
         await user_stream(venue, api)
-        venue.exchange.transfer("boss", "USDT", D(7), venue.venue.now_ns(), "deposit")
+        async with connected(venue, "/ws-api/v3") as other:
+            boss = venue.sign_ws(key="bosskey", secret="bosssecret")
+            assert (await other.ask("userDataStream.subscribe.signature", boss))["status"] == 200
+            venue.exchange.transfer("boss", "USDT", D(7), venue.venue.now_ns(), "deposit")
+            order = {"symbol": SYMBOL, "side": "BUY", "type": "MARKET", "quoteOrderQty": "50"}
+            await venue.signed("POST", PLACE, key="bosskey", secret="bosssecret", **order)
+            assert (await report(other, x="TRADE"))["X"] == "FILLED"
         assert (await api.ask("ping"))["result"] == {}
         assert api.kept == []
 
