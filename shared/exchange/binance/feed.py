@@ -17,6 +17,9 @@ from shared.messages import Bar, Bbo, BookSnapshot, FeedState, Side, Trade
 
 # Trades that are late by so much are taken for lost; the venue counts them without gaps.
 LATE_TRADES_MAX = 1_000
+TICKERS_MAX = 2_000
+CONTRADICTED = "the book differs from the venue's best prices"
+Best = tuple[float, float, float, float]
 _NEEDS_SNAPSHOT = frozenset({Applied.GAP, Applied.CROSSED, Applied.EXHAUSTED, Applied.MALFORMED})
 
 
@@ -41,11 +44,11 @@ class MarketFeed:
         self.builder = BookBuilder()
         self.epoch = 0  # rises with each loss of the connection: a snapshot asked for before it is worthless
         self.state: FeedState | None = None
-        self.trades_lost = 0
+        self.trades_lost = self.proofs = self.contradictions = 0
         self._is_up, self._heard_ns = False, 0
         self._missing_trades: set[int] = set()
         self._trade_id = self._ticker_update = self._bar_ms = 0
-        self._ticker: tuple[float, float, float, float] | None = None
+        self._tickers: dict[int, Best] = {}  # by update, ascending: those that the book has yet to reach
         self._book_event_ns = self._book_recv_ns = 0
         self._trades = self._bbos = self._books = self._bars = 0
 
@@ -66,7 +69,7 @@ class MarketFeed:
         self._is_up = False
         self.epoch += 1
         self.builder.reset()
-        self._ticker = None
+        self._tickers.clear()
         self._show(reason)
 
     def on_trade(self, frame: TradeFrame) -> None:
@@ -90,8 +93,8 @@ class MarketFeed:
         outcome = self.builder.apply(frame.U, frame.u, frame.b, frame.a)
         if outcome is Applied.DONE:
             self._heard_ns = monotonic_ns()
-            if self._ticker_update == frame.u and not self._agrees():
-                self._lose("the book differs from the venue's best prices")
+            if self._tickers and not self._agrees():
+                self._lose(CONTRADICTED)
                 return
             self._tell_book(frame.E * NANOSECONDS_PER_MILLISECOND)
         elif outcome in _NEEDS_SNAPSHOT:
@@ -102,9 +105,13 @@ class MarketFeed:
         if frame.u <= self._ticker_update or not is_sane(frame):
             return
         self._heard_ns = recv = monotonic_ns()
-        self._ticker_update, self._ticker = frame.u, (frame.b, frame.B, frame.a, frame.A)
-        if self.builder.version == frame.u and not self._agrees():
-            self._lose("the book differs from the venue's best prices")
+        self._ticker_update = frame.u
+        if self._streams.book:
+            if len(self._tickers) >= TICKERS_MAX:
+                self._tickers.clear()
+            self._tickers[frame.u] = (frame.b, frame.B, frame.a, frame.A)
+            if self.builder.version == frame.u and not self._agrees():
+                self._lose(CONTRADICTED)
         if self._streams.bbo:
             recv = wall_ns()
             self._bbos += 1
@@ -143,7 +150,7 @@ class MarketFeed:
         outcome = self.builder.snapshot(answer.last_update_id, answer.bids, answer.asks, depth=depth)
         if outcome is Applied.DONE:
             self._heard_ns = monotonic_ns()
-            if self._ticker_update == self.builder.version and not self._agrees():
+            if not self._agrees():
                 self.builder.reset()
                 return Applied.CROSSED
             self._tell_book(wall_ns() + self._offset_ns())
@@ -171,8 +178,17 @@ class MarketFeed:
         self._sink.on_book(BookSnapshot(self.venue, self.instrument, *top, event_ns, self._book_recv_ns, self._books))
 
     def _agrees(self) -> bool:
+        """Compare the book with the venue's best prices of the same update; those of older ones are done with."""
+        version, told = self.builder.version, None
+        while self._tickers and (first := next(iter(self._tickers))) <= version:
+            ticker = self._tickers.pop(first)
+            told = ticker if first == version else None
         best = self.builder.best()
-        return best is None or best == self._ticker
+        if told is None or best is None:
+            return True
+        self.proofs += best == told
+        self.contradictions += best != told
+        return best == told
 
     def _lose(self, reason: str) -> None:
         self.builder.reset()

@@ -75,10 +75,18 @@ async def _unknown_symbols(rest: BinanceRest, names: dict[str, str]) -> list[str
 
 
 class BinanceMarket:
-    """Be the public side of Binance spot, or of whatever speaks like it at the configured addresses."""
+    """Be the public side of Binance spot, or of whatever speaks like it at the configured addresses.
 
-    def __init__(self, config: WireConfig, *, random: Random | None = None, streams_max: int = STREAMS_MAX) -> None:
+    `streams_max` bounds the streams of one socket (the venue's own bound is 1024). Snapshots have `snapshot_levels`
+    (1000 or 5000); where these were too few, the next one has 5000.
+    """
+
+    def __init__(
+        self, config: WireConfig, *, random: Random | None = None, streams_max: int = STREAMS_MAX,
+        snapshot_levels: int = DEPTH,
+    ) -> None:  # fmt: skip
         self._config, self._random, self._streams_max = config, random or Random(), streams_max
+        self._depth = snapshot_levels
         self._rest = BinanceRest(config, random=self._random)
         self._feeds: dict[str, MarketFeed] = {}
         self._by_token: dict[str, MarketFeed] = {}
@@ -120,6 +128,11 @@ class BinanceMarket:
         """Return the best levels, or None while the book is not known to be whole and fresh."""
         feed = self._by_token.get(instrument)
         return None if feed is None else feed.book()
+
+    def proofs(self, instrument: str) -> tuple[int, int]:
+        """Return how often the book was compared with the venue's best prices of the same update: equal, not equal."""
+        feed = self._by_token[instrument]
+        return feed.proofs, feed.contradictions
 
     async def bars(self, instrument: str, timeframe: str, start_ns: int, end_ns: int) -> tuple[Bar, ...]:
         """Return the venue's closed candles that open in [start, end), oldest first."""
@@ -187,6 +200,9 @@ class BinanceMarket:
 
     def _on_change(self, reason: str) -> None:
         state = FeedState.LIVE if all(wire.is_up for wire in self._wires) else FeedState.STALE
+        if self._state is None and state is FeedState.STALE and not reason:
+            # The first of several sockets is up: the connection is what it was, not there yet.
+            return
         if state is not self._state and self._sink is not None:
             self._state = state
             self._sink.on_status(None, state, reason or "every stream is acknowledged")
@@ -199,7 +215,7 @@ class BinanceMarket:
 
     async def _sync(self, feed: MarketFeed) -> None:
         """Fetch snapshots until the book is whole, or the connection that wanted it is gone."""
-        depth, too_old, failures = DEPTH, 0, 0
+        depth, too_old, failures = self._depth, 0, 0
         while feed.needs_snapshot:
             epoch = feed.epoch
             try:

@@ -77,6 +77,7 @@ def test_recorded_btcusdt_trades_and_books_pass_through_the_feed_complete() -> N
     assert sum(trade.quantity for trade in sink.trades) == pytest.approx(212.03315, abs=1e-6)
     assert feed.trades_lost == 0
     assert feed.state is FeedState.LIVE
+    assert (feed.proofs, feed.contradictions) == (564, 0)
     assert all(book.bids[0][0] < book.asks[0][0] and len(book.bids) == len(book.asks) == 20 for book in sink.books)
     last = feed.book()
     assert last is not None
