@@ -5,7 +5,6 @@ Never: work for a stream that nobody listens to; a frame of a market that the st
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
@@ -192,15 +191,6 @@ class Feed:
     def _send_recorded(self, stream: StreamName, frame: Frame) -> None:
         for listener in tuple(self._listeners.get(stream, ())):
             listener.take(frame, stream)
-
-    async def close(self) -> None:
-        """Stop what runs."""
-        for one in self.recorded.values():
-            one.stop()
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
 
 
 _TRADE_FRAMES: tuple[tuple[Kind, Callable[[PublicTrade, int], Payload]], ...] = (
