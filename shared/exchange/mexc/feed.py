@@ -91,6 +91,11 @@ class MarketFeed:
         """Tell whether the stream is there and the book is not whole."""
         return self.has_book and self._is_up and not self._builder.is_whole
 
+    @property
+    def version(self) -> int:
+        """Return the venue's version of the newest book; it means nothing while there is none."""
+        return self._builder.version
+
     def on_depth(self, body: DepthBody, event_ms: int, recv_ns: int) -> None:
         """Take changes of the book."""
         try:
