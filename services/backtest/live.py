@@ -50,6 +50,11 @@ class LiveRebalancer:
         risk: RiskConfig | None = None,
         on_rebalance: OnRebalance = lambda _: None,
     ) -> None:
+        if not exchange.is_paper:
+            raise ConfigError(
+                f"orders to {exchange.config.venue} go through risk and a journal: start the stack with "
+                f"`cascade up --set stack.venue={exchange.config.venue}`; here, use venue 'paper'"
+            )
         self._names = {exchange.token(asset): asset for asset in assets}
         if len(self._names) < 2:
             raise ConfigError("assets must name at least two markets: one is always its own mean")

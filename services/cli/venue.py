@@ -40,17 +40,23 @@ def with_sandbox(settings: Settings, state_dir: Path) -> Settings:
     except (OSError, ValueError) as error:
         raise ConfigError(f"{NAME}.port: {error}: choose another") from error
     sandbox: Tree = {**_defaults(settings), **table, "port": port, "admin_port": admin_port}
-    key = _key(state_dir / f"{NAME}.key")
+    key_file, secret_file = write_keys(state_dir)
     exchange: Tree = {
         **_table(settings, "exchange"),
         "rest_url": f"http://127.0.0.1:{port}",
         "ws_url": f"ws://127.0.0.1:{port}" + ("/ws" if settings.stack.venue == "mexc" else ""),
-        "key_file": str(_write(state_dir / KEY_FILE, key.api_key)),
-        "secret_file": str(_write(state_dir / SECRET_FILE, key.secret)),
+        "key_file": str(key_file),
+        "secret_file": str(secret_file),
     }
     if settings.stack.venue == "binance":
         exchange["ws_api_url"] = f"ws://127.0.0.1:{port}/ws-api/v3"
     return Settings({**settings.tree, NAME: sandbox, "exchange": exchange})
+
+
+def write_keys(directory: Path) -> tuple[Path, Path]:
+    """Make the exchange's key unless it is there, and return the files that execution reads it from, mode 0600."""
+    key = _key(directory / f"{NAME}.key")
+    return _write(directory / KEY_FILE, key.api_key), _write(directory / SECRET_FILE, key.secret)
 
 
 def _defaults(settings: Settings) -> Tree:

@@ -52,11 +52,7 @@ def check_access(stack: StackConfig, access: ExchangeAccess, environ: Mapping[st
     """Raise ConfigError when the mode, the addresses and the two switches do not belong together."""
     if stack.mode is not Mode.LIVE:
         return
-    if access.urls:
-        raise ConfigError(
-            f"exchange: stack.mode is live, but {access.urls[0]} is set: leave the addresses out, or set "
-            "stack.mode=sandbox"
-        )
+    _need_addresses(stack, access)
     switches = {
         "exchange.armed=true in the configuration": access.armed,
         f"{LIVE_SWITCH}={LIVE_ANSWER} in the environment": environ.get(LIVE_SWITCH) == LIVE_ANSWER,
@@ -109,6 +105,11 @@ def read_key(file: str | None, name: str) -> str:
 
 
 def _need_addresses(stack: StackConfig, access: ExchangeAccess) -> None:
+    if stack.mode is Mode.LIVE and access.urls:
+        raise ConfigError(
+            f"exchange: stack.mode is live, but {access.urls[0]} is set: leave the addresses out, or set "
+            "stack.mode=sandbox"
+        )
     if stack.mode is Mode.SANDBOX and (access.rest_url is None or access.ws_url is None):
         raise ConfigError(
             "exchange.rest_url and exchange.ws_url must name the sandbox exchange: `cascade up` starts one and sets "

@@ -1,27 +1,37 @@
 """One venue, both sides: what it says to everybody (prices, instruments) and what it does for us (orders, balances).
 
 In: a configuration, the symbols to trade. Out: the venue as one object of the process.
-Never: a connection to a real venue by accident: only the paper venue is there today, any other name is refused.
+Never: a connection to a real venue's account by accident: that needs `mode="live"`, key files and two switches.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import ClassVar
 
 import msgspec
 
+from shared.config import WIRE_VENUES, Mode, StackConfig
 from shared.domain.instruments import split_symbol
 from shared.errors import ConfigError, InputError
+from shared.exchange.access import ExchangeAccess, market_wire, trading_wire
+from shared.exchange.dual_wire import OnBbo, OnBook, OnReport, OnStatus, OnTrades, WireSides
+from shared.exchange.live.config import WireConfig
 from shared.exchange.paper_book import PaperBook
 from shared.exchange.paper_memory import MemoryRecords
 from shared.matching import FeeSchedule, FillModel
 from shared.messages import Balance
 
 PAPER = "paper"
+_SECRETS = ("api_key", "secret")
 
 
 class ExchangeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Configure a venue. `venue` is `paper`: simulated fills with simulated money.
+    """Configure a venue. `venue` is `paper` (simulated fills with simulated money), `mexc` or `binance`.
+
+    `mode` of a venue at a wire is `sandbox` (addresses and key as `cascade sandbox --json` prints them: `rest_url`,
+    `ws_url`, `ws_api_url`, `api_key`, `secret`) or `live` (keys only in files of mode 0600, `key_file` and
+    `secret_file`; `armed` and CASCADE_LIVE_ARMED=yes). Without a key there is market data alone.
 
     The paper venue's market is a replay of `data` (a CSV or Parquet file, or a folder; without it CASCADE_DATA), or,
     when there is none, a made-up market of `seed` with bars of `timeframe`. `speed` is a factor of real time, or `max`.
@@ -37,6 +47,15 @@ class ExchangeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     half_spread_bps: Decimal = Decimal(1)
     slippage_bps: Decimal = Decimal(2)
     fee_rate: Decimal = Decimal("0.001")
+    mode: str = Mode.SANDBOX.value
+    rest_url: str | None = None
+    ws_url: str | None = None
+    ws_api_url: str | None = None
+    api_key: str = ""
+    secret: str = ""
+    key_file: str | None = None
+    secret_file: str | None = None
+    armed: bool = False
 
     def __post_init__(self) -> None:
         for name in ("initial_capital", "half_spread_bps", "slippage_bps", "fee_rate"):
@@ -46,6 +65,10 @@ class ExchangeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
         if not self.initial_capital.is_finite() or self.initial_capital <= 0:
             raise ValueError(f"initial_capital must be a positive amount, got {self.initial_capital}")
         self.fill_model()
+
+    def __repr__(self) -> str:
+        shown = ((name, getattr(self, name)) for name in self.__struct_fields__)
+        return f"ExchangeConfig({', '.join(f'{n}={"…" if n in _SECRETS and v else v!r}' for n, v in shown)})"
 
     def fill_model(self) -> FillModel:
         """Return how the paper venue prices fills and fees."""
@@ -59,20 +82,37 @@ class DualExchange:
     _instances: ClassVar[dict[ExchangeConfig, "DualExchange"]] = {}
 
     def __init__(self, config: ExchangeConfig) -> None:
-        if config.venue != PAPER:
-            raise ConfigError(
-                f"venue {config.venue!r} has no connection in this version: set venue to {PAPER!r}, which fills with "
-                "simulated money against a replay or a made-up market"
-            )
+        if config.venue not in (PAPER, *WIRE_VENUES):
+            raise ConfigError(f"venue {config.venue!r} is not known: set venue to {PAPER}, {' or '.join(WIRE_VENUES)}")
         self.config = config
         self.symbols: tuple[str, ...] = ()
-        self.book = PaperBook(
+        self._wire = None if config.venue == PAPER else WireSides(_wire_config(config))
+        self._paper = PaperBook(
             MemoryRecords(),
             venue=PAPER,
             model=config.fill_model(),
             initial_deposit={config.quote_asset: config.initial_capital},
         )
         self._user: object | None = None
+
+    @property
+    def book(self) -> PaperBook:
+        """Return the paper venue's book; raises ConfigError for a venue at a wire, whose account is its own."""
+        if self._wire is not None:
+            raise ConfigError(f"{self.config.venue} fills by itself: only venue {PAPER!r} has a book in this process")
+        return self._paper
+
+    @property
+    def wire(self) -> WireSides:
+        """Return both sides of a venue at a wire; raises ConfigError for the paper venue, which has none."""
+        if self._wire is None:
+            raise ConfigError(f"venue {PAPER!r} has no wire: set venue to {' or '.join(WIRE_VENUES)}")
+        return self._wire
+
+    @property
+    def is_paper(self) -> bool:
+        """Tell whether the venue is the paper venue in this process."""
+        return self._wire is None
 
     @classmethod
     def get_instance(cls, config: object = None) -> "DualExchange":
@@ -87,14 +127,32 @@ class DualExchange:
         return cls._instances[own]
 
     async def initialize(self, symbols: Sequence[str]) -> None:
-        """Prepare to trade `symbols`, in any usual spelling, with or without the quote asset.
+        """Prepare to trade `symbols`, in any usual spelling, with or without the quote asset; connect a wire.
 
-        Raises ConfigError for a symbol priced in another asset than the account's, or given twice.
+        Raises ConfigError for a symbol priced in another asset than the account's, given twice, or not traded by the
+        venue, for credentials that it refuses or that may withdraw; UnavailableError when it does not answer.
         """
         tokens = tuple(self._token(symbol) for symbol in symbols)
         if len(set(tokens)) != len(tokens) or not tokens:
             raise ConfigError(f"symbols must name each market once, got {', '.join(symbols) or 'none'}")
+        if self._wire is not None:
+            await self._wire.open(tokens)
         self.symbols = tokens
+
+    def bind(
+        self,
+        *,
+        on_trades: OnTrades | None = None,
+        on_bbo: OnBbo | None = None,
+        on_book: OnBook | None = None,
+        on_status: OnStatus | None = None,
+        on_report: OnReport | None = None,
+    ) -> None:
+        """Call these with what the venue says; bind before `initialize` to miss nothing. They must return at once.
+
+        `on_report` gets the account's orders, trades and the state of its stream. Raises ConfigError for paper.
+        """
+        self.wire.bind(on_trades=on_trades, on_bbo=on_bbo, on_book=on_book, on_status=on_status, on_report=on_report)
 
     def token(self, symbol: str) -> str:
         """Return the bus token of one of the initialized symbols; raises ConfigError for any other."""
@@ -105,7 +163,7 @@ class DualExchange:
         return token
 
     def balances(self) -> tuple[Balance, ...]:
-        """Return what the account holds."""
+        """Return what the paper account holds; a wire's `venue.balances()` asks the venue."""
         return self.book.balances()
 
     def claim(self, user: object) -> None:
@@ -117,7 +175,9 @@ class DualExchange:
     async def close(self) -> None:
         """Let go of the venue; `get_instance` then makes a new one."""
         self._instances.pop(self.config, None)
-        self.book.close()
+        self._paper.close()
+        if self._wire is not None:
+            await self._wire.close()
 
     def _token(self, symbol: str) -> str:
         quote = self.config.quote_asset
@@ -134,6 +194,32 @@ class DualExchange:
         if not base.isalnum():
             raise ConfigError(f"{symbol!r} is no market: write it as BASE-{quote}, for example BTC-{quote}")
         return f"{base}-{quote}"
+
+
+def _wire_config(config: ExchangeConfig) -> WireConfig:
+    try:
+        mode = Mode(config.mode)
+    except ValueError as error:
+        raise ConfigError(f"mode must be sandbox or live for venue {config.venue}, got {config.mode!r}") from error
+    if mode not in (Mode.SANDBOX, Mode.LIVE):
+        raise ConfigError(f"mode must be sandbox or live for venue {config.venue}, got {config.mode!r}")
+    access = ExchangeAccess(
+        rest_url=config.rest_url,
+        ws_url=config.ws_url,
+        ws_api_url=config.ws_api_url,
+        key_file=config.key_file,
+        secret_file=config.secret_file,
+        armed=config.armed,
+    )
+    stack = StackConfig(mode=mode, venue=config.venue)
+    if config.api_key or config.secret:
+        if mode is Mode.LIVE:
+            raise ConfigError("live keys come from files alone: set key_file and secret_file, not api_key and secret")
+        wire = market_wire(stack, access)
+        return msgspec.structs.replace(wire, api_key=config.api_key, secret=config.secret)
+    if config.key_file is None and config.secret_file is None:
+        return market_wire(stack, access)
+    return trading_wire(stack, access, os.environ)
 
 
 def _config_of(config: object) -> ExchangeConfig:

@@ -143,7 +143,9 @@ async def test_strategy_settings_are_taken_for_their_fee() -> None:
 
 
 async def test_exchange_refuses_what_it_cannot_be() -> None:
-    with pytest.raises(ConfigError, match=r"venue 'mexc' has no connection in this version"):
+    with pytest.raises(ConfigError, match=r"venue 'kraken' is not known"):
+        DualExchange.get_instance({"venue": "kraken"})
+    with pytest.raises(ConfigError, match=r"cascade sandbox --json"):
         DualExchange.get_instance({"venue": "mexc"})
     with pytest.raises(ConfigError, match="unknown field"):
         DualExchange.get_instance({"vanue": "paper"})
