@@ -4,8 +4,9 @@ In: a venue's or a replay's facts about a market. Out: instruments whose quantit
 Never: a rounding that increases spend or sells more than is held; a default for a missing tick or step.
 """
 
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import Decimal
 
+from shared.domain.money import EXACT, multiply
 from shared.errors import InputError
 from shared.messages.instrument import Instrument
 
@@ -38,10 +39,11 @@ def bus_symbol(text: str) -> str:
 
 
 def floor_to_grid(value: Decimal, grid: Decimal) -> Decimal:
-    """Round `value` down to a multiple of `grid` (both in the same unit)."""
-    return (value / grid).to_integral_value(ROUND_FLOOR) * grid
+    """Round `value` (at least zero) down to a multiple of `grid` (both in the same unit), exactly."""
+    return multiply(EXACT.divide_int(value, grid), grid)
 
 
 def ceil_to_grid(value: Decimal, grid: Decimal) -> Decimal:
-    """Round `value` up to a multiple of `grid` (both in the same unit)."""
-    return (value / grid).to_integral_value(ROUND_CEILING) * grid
+    """Round `value` (at least zero) up to a multiple of `grid` (both in the same unit), exactly."""
+    whole, rest = EXACT.divmod(value, grid)
+    return multiply(whole + 1 if rest else whole, grid)

@@ -6,6 +6,8 @@ The only roundings are `floor_units` and `ceil_units`, which say which way they 
 
 from decimal import Decimal, Inexact, InvalidOperation
 
+from shared.domain.instruments import ceil_to_grid as ceil_to
+from shared.domain.instruments import floor_to_grid as floor_to
 from shared.domain.money import EXACT, add, multiply, subtract
 
 __all__ = [
@@ -41,16 +43,6 @@ def ceil_units(value: Decimal, unit: Decimal) -> int:
     """Return the fewest whole `unit`s that cover `value` (at least zero, same dimension)."""
     whole, rest = EXACT.divmod(value, unit)
     return int(whole) + (1 if rest else 0)
-
-
-def floor_to(value: Decimal, unit: Decimal) -> Decimal:
-    """Round `value` (at least zero) down to a multiple of `unit`."""
-    return multiply(EXACT.divide_int(value, unit), unit)
-
-
-def ceil_to(value: Decimal, unit: Decimal) -> Decimal:
-    """Round `value` (at least zero) up to a multiple of `unit`."""
-    return multiply(Decimal(ceil_units(value, unit)), unit)
 
 
 def whole_units(value: Decimal, unit: Decimal) -> int | None:
