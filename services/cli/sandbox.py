@@ -29,6 +29,8 @@ ADMIN_TIMEOUT_S = 10.0
 
 app = typer.Typer(help="Run a venue of your own.", context_settings={"help_option_names": ["-h", "--help"]})
 
+Admin = Annotated[str, typer.Option(envvar="CASCADE_SANDBOX_ADMIN", help="The venue's admin_url.")]
+
 
 @app.callback(invoke_without_command=True)
 def sandbox(
@@ -79,7 +81,7 @@ def sandbox(
 def fault(
     name: Annotated[str | None, typer.Argument(help="What goes wrong, for example http_5xx_after; none lists.")] = None,
     *,
-    admin: Annotated[str, typer.Option(envvar="CASCADE_SANDBOX_ADMIN", help="The venue's admin_url.")],
+    admin: Admin,
     route: Annotated[str | None, typer.Option(help="Only there: `POST /api/v3/order`, a stream, a socket.")] = None,
     symbol: Annotated[str | None, typer.Option(help="Only in this market.")] = None,
     after: Annotated[int, typer.Option(help="Let so many occasions pass first.")] = 0,
@@ -111,6 +113,29 @@ def fault(
     console.print(table if found.armed else "no fault is armed")
     for fired, count in found.fired.items():
         console.print(f"{fired} went off {count} times", highlight=False)
+
+
+@app.command()
+def market(
+    symbol: Annotated[str, typer.Argument(help="The market, for example HUSDT.")],
+    action: Annotated[
+        str,
+        typer.Argument(help="pause, resume, delist, cancel_only, buy_only, sell_only, both_sides or redenominate."),
+    ],
+    *,
+    admin: Admin,
+    factor: Annotated[str | None, typer.Option(help="What a redenomination multiplies the price by.")] = None,
+) -> None:
+    """Change a market of a running venue."""
+    wanted = {"action": action, **({"factor": factor} if factor is not None else {})}
+    ask_admin(admin, "POST", f"/markets/{_list(symbol)[0]}", msgspec.json.encode(wanted))
+    console.print(f"{symbol}: {action}", highlight=False)
+
+
+@app.command()
+def ledger(*, admin: Admin) -> None:
+    """Print what truly happened at a running venue, as JSON."""
+    print(ask_admin(admin, "GET", "/ledger").decode())
 
 
 class _FaultsSeen(msgspec.Struct):

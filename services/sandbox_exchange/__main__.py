@@ -44,7 +44,8 @@ async def live(process: ProcessConfig, config: SandboxConfig) -> None:
         async def started(sandbox: RunningSandbox) -> None:
             def health() -> Health:
                 failure = sandbox.failure
-                return Health(NAME, healthy=failure is None, ready=failure is None, detail=repr(failure or "running"))
+                detail = "running" if failure is None else repr(failure)
+                return Health(NAME, healthy=failure is None, ready=failure is None, detail=detail)
 
             server = HealthServer(process.http_host, process.http_port, sandbox.telemetry.metrics.registry, health)
             await server.start(fall_back=process.port_file is not None)

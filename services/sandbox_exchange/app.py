@@ -147,12 +147,17 @@ def _faults(config: SandboxConfig) -> Faults:
 
 
 def _key(config: SandboxConfig, venue: Venue, saved: SavedState | None) -> Key:
-    """Return the trading key: the saved state's, or one whose account is opened now."""
-    exchange = venue.exchange
+    """Return the trading key: the saved state's, or one whose account is opened now. Raises ConfigError for two."""
+    exchange, file = venue.exchange, Path(config.key_file) if config.key_file is not None else None
     if saved is not None:
         account = exchange.accounts[saved.api_key]
-        return Key(account.api_key, account.secret)
-    key = read_or_make_key(Path(config.key_file) if config.key_file is not None else None)
+        known = Key(account.api_key, account.secret)
+        if file is not None and read_or_make_key(file, known) != known:
+            raise ConfigError(
+                f"key file {file} holds another key than state file {config.state_file}: remove the wrong one"
+            )
+        return known
+    key = read_or_make_key(file)
     exchange.open_account(Account(TRADER, key.api_key, key.secret), config.deposits, venue.now_ns())
     return key
 

@@ -1,13 +1,18 @@
 """The trading account's key: made once, kept in a file that its owner alone can read.
 
 In: a path or none. Out: a key and its secret. Never: a secret in a log or in `repr`.
+
+`python -m services.sandbox_exchange.keys DIRECTORY` makes the venue's key file there, and beside it the two files with
+which a client is configured (`exchange.key`, `exchange.secret`).
 """
 
 import secrets
+import sys
 from pathlib import Path
 
 import msgspec
 
+from services.sandbox_exchange.config import NAME
 from services.sandbox_exchange.state import write_file
 from shared.errors import ConfigError
 
@@ -31,19 +36,33 @@ def new_key() -> Key:
     return Key(f"sbx{secrets.token_hex(14)}", secrets.token_hex(32))
 
 
-def read_or_make_key(path: Path | None) -> Key:
-    """Return the key in the file, or a new one, which is then written there. Raises ConfigError for a bad file."""
+def read_or_make_key(path: Path | None, fresh: Key | None = None) -> Key:
+    """Return the key in the file, or `fresh` (by default a new one), which is then written there.
+
+    Raises ConfigError for a bad file.
+    """
     if path is None:
-        return new_key()
+        return fresh or new_key()
     try:
         return msgspec.json.decode(path.read_bytes(), type=Key)
     except FileNotFoundError:
         pass
     except (OSError, msgspec.MsgspecError) as error:
         raise ConfigError(f"key file {path}: {error}; it must be JSON with api_key and secret, or absent") from error
-    key = new_key()
+    key = fresh or new_key()
     try:
         write_file(path, msgspec.json.encode(key))
     except OSError as error:
         raise ConfigError(f"key file {path}: {error.strerror}") from error
     return key
+
+
+def write_key_files(directory: Path) -> None:
+    """Write the venue's key file unless it is there, and the client's two files. Raises ConfigError."""
+    key = read_or_make_key(directory / f"{NAME}.key")
+    for name, text in (("exchange.key", key.api_key), ("exchange.secret", key.secret)):
+        write_file(directory / name, text.encode())
+
+
+if __name__ == "__main__":
+    write_key_files(Path(sys.argv[1]))

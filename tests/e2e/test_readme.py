@@ -1,9 +1,11 @@
 """Every command that the README shows exists, and its examples do what it says."""
 
 import gzip
+import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from shared.testing.nats import free_port, nats_binary
-from shared.testing.stack import run_cascade
+from shared.testing.stack import cascade_command, run_cascade
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -63,6 +65,24 @@ def test_the_rebalance_example_prints_a_plan(tmp_path: Path) -> None:
     )
     assert answer.returncode == 0, answer.stderr
     assert "XAN" in answer.stdout
+
+
+def test_the_venue_of_your_own_starts_and_goes_wrong(tmp_path: Path) -> None:
+    start, wrong = (block for block in blocks("sh") if "cascade sandbox" in block)
+    command = shlex.split(start, comments=True)
+    with subprocess.Popen([*cascade_command(), *command[1:]], stdout=subprocess.PIPE, cwd=tmp_path, text=True) as venue:
+        try:
+            assert venue.stdout is not None
+            told = json.loads(venue.stdout.readline())
+            assert {"rest_url", "ws_url", "admin_url", "api_key", "secret", "symbols"} <= set(told)
+            for line in wrong.splitlines():
+                words = shlex.split(line.replace("$ADMIN_URL", told["admin_url"]), comments=True)
+                if "--admin" in words:
+                    answer = run_cascade(*words[1:], cwd=tmp_path)
+                    assert answer.returncode == 0, answer.stderr
+        finally:
+            venue.send_signal(signal.SIGINT)
+        assert venue.wait(20) == 0
 
 
 def test_the_example_configuration_is_valid(tmp_path: Path) -> None:
