@@ -11,7 +11,9 @@ from shared.exchange.live.limits import ORDERS, READS, URGENT, WAITING_MAX, Prio
 
 SECOND = 1_000_000_000
 EVENTS = st.lists(
-    st.tuples(st.sampled_from([URGENT, ORDERS, READS]), st.sampled_from([0.0, 0.0, 0.01, 0.2, 1.5])), max_size=80
+    st.tuples(st.sampled_from([URGENT, ORDERS, READS]), st.sampled_from([0.0, 0.0, 0.01, 0.2, 1.5])),
+    min_size=20,
+    max_size=80,
 )
 
 
@@ -96,7 +98,7 @@ async def test_a_waiter_that_gives_up_passes_its_turn_on() -> None:
 
     async def stuck(seconds: float) -> None:
         await gate.wait()
-        time.now_ns += round(seconds * SECOND)
+        time.now_ns += max(1, round(seconds * SECOND))
 
     bucket = PriorityBucket(12.0, burst=4.0, now_ns=time.read, sleep=stuck)
     for _ in range(4):
