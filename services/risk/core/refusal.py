@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import msgspec
 
+from shared.domain.money import plain
 from shared.messages import RefusalCode
 
 
@@ -17,4 +18,9 @@ class Refusal(msgspec.Struct, frozen=True):
 
 def refuse(code: RefusalCode, detail: str, **numbers: Decimal | int | str | None) -> Refusal:
     """Return a refusal with its numbers."""
-    return Refusal(code, detail, tuple((name, str(value)) for name, value in numbers.items()))
+    return Refusal(code, detail, tuple((name, _text(value)) for name, value in numbers.items()))
+
+
+def _text(value: Decimal | int | str | None) -> str:
+    # Equal amounts give equal texts, however they were computed.
+    return plain(value) if isinstance(value, Decimal) and value.is_finite() else str(value)
