@@ -50,7 +50,7 @@ def _at_wire(runtime: Runtime, stack: StackConfig, config: ExecutionConfig) -> E
     wire = make_venue(trading_wire(stack, access_of(runtime.settings), os.environ))
     journal = _journal(runtime, stack)
     books = Books(journal, stack.quote_asset)
-    desk = Desk(runtime, wire, books, config, account=account_name(stack.mode))
+    desk = Desk(runtime, wire, books, config, account=account_name(stack.mode), simulated=None)
     return ExecutionService(desk, timeframe=stack.timeframe, closers=(journal.close,), wire=wire, symbols=stack.assets)
 
 

@@ -62,7 +62,7 @@ class Desk:
         config: ExecutionConfig,
         *,
         account: str,
-        simulated: SimulatedVenue | None = None,
+        simulated: SimulatedVenue | None,
         fault_point: FaultPoint = no_fault,
         wall_clock_ns: Callable[[], int] = wall_ns,
         age_clock_ns: Callable[[], int] = monotonic_ns,

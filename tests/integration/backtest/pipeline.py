@@ -155,7 +155,7 @@ def _services(
         model=settings.execution.fill_model(),
         initial_deposit={stack.quote_asset: books.open_account(INITIAL_DEPOSIT, stack.initial_usdt)},
     )
-    desk = Desk(hosts["execution"], venue, books, settings.execution, account=ACCOUNT)
+    desk = Desk(hosts["execution"], venue, books, settings.execution, account=ACCOUNT, simulated=venue)
     execution = ExecutionService(desk, timeframe=stack.timeframe, closers=(venue.close, journal.close))
     return rebalancer, risk, execution
 

@@ -40,6 +40,7 @@ class WireRig(Rig):
             Books(self.journal, "USDT"),
             self.config,
             account="paper",
+            simulated=None,
             fault_point=self._fault_point,
             wall_clock_ns=lambda: next(self.age_ns),
         )
