@@ -191,7 +191,9 @@ class MarketFeed:
         return best == told
 
     def _lose(self, reason: str) -> None:
-        self.builder.reset()
+        if self.builder.is_whole:
+            # After a gap the builder has begun anew by itself, with the diff that showed it.
+            self.builder.reset()
         self._show(reason)
         if self._is_up and self._streams.book:
             self._want_snapshot(self, reason)
