@@ -18,7 +18,7 @@ from services.sandbox_exchange import admin_actions as actions
 from services.sandbox_exchange.config import is_loopback
 from services.sandbox_exchange.core.faults import Fault
 from services.sandbox_exchange.core.model import Refusal
-from services.sandbox_exchange.state import Persisted, StateKeeper, decode_state
+from services.sandbox_exchange.state import Persisted, SavedState, StateKeeper, decode_state
 from services.sandbox_exchange.telemetry import Telemetry
 from services.sandbox_exchange.wire.context import Venue
 from services.sandbox_exchange.wire.socket import kill_sockets
@@ -172,7 +172,7 @@ class _Page:
 
     async def put_state(self, request: web.Request) -> web.Response:
         saved = decode_state(await request.read(), self._venue.name, "the request's body")
-        await self._persisted.return_to(saved)
+        await self._return_to(saved)
         return _json({"restored": True})
 
     async def keep_state(self, request: web.Request) -> web.Response:
@@ -183,8 +183,12 @@ class _Page:
             await self._keeper.save()
         else:
             saved = decode_state(self._keeper.path.read_bytes(), self._venue.name, f"state file {self._keeper.path}")
-            await self._persisted.return_to(saved)
+            await self._return_to(saved)
         return _json({"file": str(self._keeper.path)})
+
+    async def _return_to(self, saved: SavedState) -> None:
+        await self._persisted.return_to(saved)
+        kill_sockets(self._venue)  # their clients and feeds begin anew, at a book that has gone back
 
 
 def _json(value: object, status: int = 200) -> web.Response:

@@ -231,6 +231,24 @@ async def test_an_order_is_saved_soon_without_being_asked(tmp_path: Path) -> Non
         await venue.kill()
 
 
+@pytest.mark.parametrize("name", VENUES)
+async def test_a_running_venue_goes_back_to_a_saved_state(name: str) -> None:
+    async with sandbox_in_process(name, symbols=["HUSDT"]) as venue, aiohttp.ClientSession() as session:
+        assert (await buy(venue, "before-1"))[0] == 200
+        url = venue.admin_url + "/state"
+        async with session.get(url) as answer:
+            saved = await answer.read()
+        assert (await buy(venue, "later-1"))[0] == 200
+        async with session.put(url, data=saved) as answer:
+            assert answer.status == 200
+        ledger = await venue.admin.ledger()
+        assert [len(ledger.orders_of(cid)) for cid in ("before-1", "later-1")] == [1, 0]
+        assert (await buy(venue, "later-2"))[0] == 200
+        async with session.put(url, data=b"rubbish") as answer:
+            assert answer.status == 400
+        assert len((await venue.admin.ledger()).orders) == 2
+
+
 async def test_another_venue_s_state_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "venue.state"
     async with running_sandbox("mexc", still=True, state=path):

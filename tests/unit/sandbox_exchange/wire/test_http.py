@@ -91,8 +91,11 @@ async def test_a_ban_lasts_until_it_is_pardoned_and_every_request_in_it_is_count
     async with running() as rig:
         rig.arm(FaultName.HTTP_418, parameter=60)
         assert [(await rig.order()).status for _ in range(3)] == [418] * 3
+        async with rig.session.get(rig.url + "/api/v3/depth") as answer:
+            assert answer.status == 418, "also where no limit is counted"
+            assert int(answer.headers["Retry-After"]) > 50
         assert rig.executed == 0
-        assert rig.venue.counts["requests_while_banned"] == 2
+        assert rig.venue.counts["requests_while_banned"] == 3
         rig.venue.limits.pardon()
         assert (await rig.order()).status == 200
 
@@ -122,6 +125,14 @@ async def test_an_oversized_body_without_a_length_is_refused_too() -> None:
     async with running() as rig:
         answer = await rig.order(data=endless())
         assert (answer.status, rig.executed) == (413, 0)
+        assert await answer.json() == {"code": -413, "msg": "body too large"}
+
+
+async def test_a_body_that_nobody_reads_is_refused_as_well() -> None:
+    async with running() as rig:
+        url = rig.url + "/api/v3/depth"
+        async with rig.session.get(url, data=b"x" * (BODY_BYTES_MAX + 1)) as answer:
+            assert answer.status == 413
 
 
 async def test_too_many_requests_are_refused_with_retry_after() -> None:
