@@ -220,6 +220,7 @@ async def test_the_same_request_is_executed_once_and_another_under_its_id_never(
     assert await account.placed("once") == 1
 
 
+@pytest.mark.timeout(60)
 async def test_what_is_not_known_is_unknown_and_is_never_sent_again(account: Account) -> None:
     admin = account.sandbox.admin
     for number, (fault, parameter, orders) in enumerate(UNKNOWN):

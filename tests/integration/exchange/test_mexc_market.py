@@ -140,6 +140,8 @@ async def test_a_market_that_cannot_be_subscribed_to_is_unavailable_in_time(sand
     await market.close()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
 async def test_a_burst_of_trades_arrives_complete(sandbox: Sandbox) -> None:
     bids, asks = await truth(sandbox, 5)
     for side, levels in (("buy", bids), ("sell", asks)):
