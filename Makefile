@@ -24,13 +24,13 @@ help: ## List the commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 	@echo
 	@echo "make run understands (all optional):"
-	@echo "  ASSETS=HUSDT,TAOUSDT   the markets to trade          SPEED=max|1|3600   market seconds per second"
+	@echo "  ASSETS=HUSDT,TAOUSDT   the markets to trade          SPEED=max|1|3600   replay: market seconds per second"
 	@echo "  CONFIG=my.toml         a configuration file          SET='rebalancer.cooldown_minutes=60 ...'"
 	@echo "  JSON=1                 print only the final summary  FRESH=1            forget where the last run stopped"
 	@echo "  QUESTDB=1              run a local QuestDB too and record into it (needs Java 17 or later)"
-	@echo "  CASCADE_REPLAY=file    replay recorded candles (.csv, .csv.gz, .parquet) instead of the synthetic market"
+	@echo "  CASCADE_REPLAY=file    replay recorded candles (.csv, .csv.gz, .parquet) instead of the sandbox exchange"
 
-run: venv ## Start the stack: sandbox market, paper money, dashboard; Ctrl-C stops it
+run: venv ## Start the stack: a sandbox exchange, made-up money, dashboard; Ctrl-C stops it
 	@exec .venv/bin/cascade up $(up_options)
 
 stop: venv ## Stop a running stack

@@ -36,8 +36,9 @@ def sandbox_defaults(stack: StackConfig) -> Mapping[str, object]:
         "venue": stack.venue,
         "symbols": tuple(asset.replace("-", "") for asset in stack.assets),
         "balances": (f"{stack.quote_asset}={stack.initial_usdt:f}",),
-        # Half an hour of a market's life a second: thresholds that take days are crossed within minutes.
-        "speed": 1800.0,
+        # Ten minutes of a market's life a second: thresholds that take days are crossed within minutes, and while an
+        # order is on its way the price stays within the collar of the close that it was decided on.
+        "speed": 600.0,
     }
 
 
