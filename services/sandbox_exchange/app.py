@@ -109,6 +109,7 @@ async def start(config: SandboxConfig) -> RunningSandbox:
         persisted.api_key = key.api_key
         await source.start()
         if keeper is not None:
+            venue.settle = keeper.settle
             await _first_save(keeper)
             stack.push_async_callback(keeper.save)  # after everything below is closed
         stack.push_async_callback(source.stop)

@@ -95,24 +95,34 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 class StateKeeper:
-    """Save the venue into `path`: soon after a client's order or balance changed, now and then otherwise."""
+    """Save the venue into `path`: before a client hears of its order or balance, and now and then otherwise.
+
+    Requests and reports of the same moment share one save.
+    """
 
     def __init__(self, path: Path, persisted: Persisted, *, interval_s: float) -> None:
         self.path = path
         self.saves = 0
         self._persisted = persisted
         self._interval_s = interval_s
-        self._is_dirty = True
+        self._changes = 1
+        self._saved_changes = 0
         self._writing = asyncio.Lock()
         persisted.exchange.listen(self._on_event)
 
     async def save(self) -> None:
         """Save now. Raises OSError when the disk does not take it."""
         async with self._writing:
-            self._is_dirty = False
-            data = self._persisted.encode()
-            await asyncio.to_thread(write_file, self.path, data)
-            self.saves += 1
+            await self._write()
+
+    async def settle(self) -> None:
+        """Return when everything that changed for a client so far is on the disk. Raises OSError when it cannot be."""
+        changes = self._changes
+        if self._saved_changes >= changes:
+            return
+        async with self._writing:
+            if self._saved_changes < changes:
+                await self._write()
 
     async def save_forever(self) -> None:
         """Save at each interval in which something changed. Raises OSError when the disk does not take it."""
@@ -120,12 +130,19 @@ class StateKeeper:
         while True:
             await asyncio.sleep(self._interval_s)
             quiet += 1
-            if self._is_dirty or quiet >= QUIET_SAVES_EVERY:
+            if self._saved_changes < self._changes or quiet >= QUIET_SAVES_EVERY:
                 quiet = 0
                 await self.save()
 
+    async def _write(self) -> None:
+        changes = self._changes
+        data = self._persisted.encode()
+        await asyncio.to_thread(write_file, self.path, data)
+        self._saved_changes = changes
+        self.saves += 1
+
     def _on_event(self, event: Event) -> None:
-        if isinstance(event, OrderChanged):
-            self._is_dirty = self._is_dirty or event.order.account != HOUSE
-        elif isinstance(event, HoldingChanged):
-            self._is_dirty = self._is_dirty or event.account != HOUSE
+        is_for_client = (isinstance(event, OrderChanged) and event.order.account != HOUSE) or (
+            isinstance(event, HoldingChanged) and event.account != HOUSE
+        )
+        self._changes += is_for_client

@@ -8,7 +8,7 @@ import contextlib
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 import msgspec
@@ -37,7 +37,10 @@ class RequestSeen(msgspec.Struct, frozen=True):
 
 
 class Venue:
-    """Hold what all connections of one venue share. `limits` has no rules until the venue's wire module sets them."""
+    """Hold what all connections of one venue share. `limits` has no rules until the venue's wire module sets them.
+
+    `settle` returns when what changed for clients is kept; it is awaited before any client hears of it.
+    """
 
     def __init__(
         self, name: str, exchange: Exchange, faults: Faults, *, clock: Callable[[], int] = wall_ns, seed: int = 0
@@ -50,6 +53,7 @@ class Venue:
         self.sockets: set[ClientSocket] = set()
         self.requests: deque[RequestSeen] = deque(maxlen=REQUESTS_KEPT)
         self.counts: dict[str, int] = {}
+        self.settle: Callable[[], Awaitable[None]] = _keeps_nothing
         self._clock = clock
         self._started_ns = monotonic_ns()
 
@@ -88,6 +92,10 @@ class Venue:
     def count(self, what: str, number: int = 1) -> None:
         """Add to a counter that the metrics and the admin page show."""
         self.counts[what] = self.counts.get(what, 0) + number
+
+
+async def _keeps_nothing() -> None:
+    return
 
 
 def client_of(request: web.Request) -> str:

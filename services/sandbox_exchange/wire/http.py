@@ -42,7 +42,7 @@ def with_faults(venue: Venue, route: str, handler: Handler, *, refuse: Refuse) -
         asked = _Asked(venue, request, route, symbol)
         try:
             refused = await _before(asked, refuse)
-            answer = refused or await _spoil(asked, refuse, await _run(handler, request, refuse))
+            answer = refused or await _spoil(asked, refuse, await _run(venue, handler, request, refuse))
         except web.HTTPRequestEntityTooLarge:
             answer = _too_large(refuse)
         except _NoAnswerError:
@@ -84,11 +84,13 @@ class _Asked(NamedTuple):
         return self.venue.take(name, route=self.route, symbol=self.symbol)
 
 
-async def _run(handler: Handler, request: web.Request, refuse: Refuse) -> web.StreamResponse:
+async def _run(venue: Venue, handler: Handler, request: web.Request, refuse: Refuse) -> web.StreamResponse:
     try:
-        return await handler(request)
+        answer = await handler(request)
     except TooManyRequestsError as error:
         return too_many(refuse, error.verdict.status, error.verdict.retry_after_s)
+    await venue.settle()
+    return answer
 
 
 async def _before(asked: _Asked, refuse: Refuse) -> web.StreamResponse | None:

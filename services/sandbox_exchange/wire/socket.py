@@ -216,9 +216,12 @@ class ClientSocket:
             self.cut("slow_client")
         except (ClientConnectionResetError, ConnectionResetError):
             self.cut("gone")
+        except OSError:
+            self.cut("state_not_kept")
 
     async def _write_queued(self) -> None:
         while self._queue:
+            await self._venue.settle()
             payload = self._queue.popleft()
             self._queued_bytes -= len(payload)
             async with asyncio.timeout(WRITE_TIMEOUT_S):
