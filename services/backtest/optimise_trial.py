@@ -17,9 +17,10 @@ import numpy as np
 from services.backtest.config import BacktestSettings, check_capital
 from services.backtest.core.outcome import DAY_NS
 from services.backtest.core.rebalancing import Rebalancing
-from services.backtest.core.scan_engine import ScanRun, run_scanning
+from services.backtest.core.scan_engine import run_scanning
 from services.backtest.core.scan_figures import Summariser
 from services.backtest.core.scan_market import MarketArrays
+from services.backtest.core.scan_run import ScanRun
 from services.rebalancer.config import RebalanceConfig
 from shared.config import timeframe_ns
 from shared.domain import performance

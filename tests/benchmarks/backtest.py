@@ -35,9 +35,10 @@ import cascade_floats  # noqa: E402 - the peers' folder is no package
 from services.backtest.config import BacktestSettings  # noqa: E402
 from services.backtest.core import Engine  # noqa: E402
 from services.backtest.core.rebalancing import Rebalancing  # noqa: E402
-from services.backtest.core.scan_engine import ScanRun, run_scanning, watch_of  # noqa: E402
+from services.backtest.core.scan_engine import run_scanning, watch_of  # noqa: E402
 from services.backtest.core.scan_kernel import Watch, fastest_scan, numba_scan, numpy_scan  # noqa: E402
 from services.backtest.core.scan_market import MarketArrays, arrays_of  # noqa: E402
+from services.backtest.core.scan_run import ScanRun  # noqa: E402
 from services.backtest.data import bus_names, load_market  # noqa: E402
 from services.backtest.sweep import sweep  # noqa: E402
 from services.rebalancer.config import RebalanceConfig  # noqa: E402

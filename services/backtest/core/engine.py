@@ -104,6 +104,11 @@ class Engine[S]:
         return self._state
 
     @property
+    def params(self) -> StrategyParams:
+        """Return what the strategy is told with every event."""
+        return self._params
+
+    @property
     def waiting(self) -> tuple[OrderApproved, ...]:
         """Return the approved orders that wait for a next open."""
         return tuple(self._waiting)
@@ -138,7 +143,7 @@ class Engine[S]:
         self.desk.on_bars_closed(closed)
         self._gate.market.on_closed(closed)
         self._work()
-        self._events.append(StepClosed(step.close_time_ns, bars, self._account()))
+        self._events.append(StepClosed(step.close_time_ns, bars, self.account()))
         self._work()
         self._record(step, bars)
 
@@ -251,7 +256,8 @@ class Engine[S]:
             self._gate.book.forget_snapshots()
             self._snapshot_of = is_of
 
-    def _account(self) -> Account:
+    def account(self) -> Account:
+        """Return what the account holds now."""
         ledger, quote = self.desk.ledger, self._config.quote_asset
         quantities = {symbol: ledger.balance(base) for symbol, base in self._bases.items()}
         free = ledger.balance(quote)

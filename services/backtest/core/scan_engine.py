@@ -5,25 +5,23 @@ and state of the step-by-step engine. Never: a rule of its own; a bar passed ove
 
 A bar may be passed over while no plan is under way, no order open, and the bar before it has changed nothing in the
 strategy's state but time and closes: there the core can only look. What it would have written into the journal about
-such a bar (`none`, and why) is not there. The first and the last bar are always handled.
+such a bar (`none`, and why), `ScanRun.journal` writes on request. The first and the last bar are always handled.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
-from math import isnan
 
 import msgspec
 import numpy as np
 
 from services.backtest.core.engine import Engine, EngineConfig
-from services.backtest.core.log import RunLog
 from services.backtest.core.rebalancing import Rebalancing
-from services.backtest.core.scan_kernel import GUARD, Floats, Integers, Scan, Watch, fastest_scan
+from services.backtest.core.scan_kernel import GUARD, Floats, Scan, Watch, fastest_scan
 from services.backtest.core.scan_market import MarketArrays
+from services.backtest.core.scan_run import Gap, ScanRun
 from services.market_data.core.feed import MarketStep
 from services.rebalancer import core
 from services.rebalancer.config import RebalanceConfig
-from shared.domain.money import add, multiply
 from shared.messages import BarsClosed
 
 NANOSECONDS_PER_MINUTE = 60_000_000_000
@@ -57,82 +55,64 @@ KNOWN_RULES = frozenset(
 _DEFAULTS = RebalanceConfig()
 
 
-class ScanRun:
-    """Hold a run. `log` has rows (times, equity, closes, ...) of the handled steps only, everything else in full."""
-
-    def __init__(
-        self, log: RunLog, market: MarketArrays, handled: Integers, state: core.RebalancerState, fees_quote: Decimal
-    ) -> None:
-        self.log, self.market, self.handled, self.state, self.fees_quote = log, market, handled, state, fees_quote
-
-    def equity(self) -> Floats:
-        """Return the worth after every step, shape [bars]; NaN while a holding has no price.
-
-        Exact to the last bit of a float at handled steps, so at every fill and at the end; between them within
-        (assets + 4) * 2**-53 of the exact value, relatively.
-        """
-        log, marks = self.log, self.market.marks
-        curve = np.empty(len(self.market))
-        stops = [*self.handled[1:].tolist(), len(self.market)]
-        for row, start, stop in zip(range(len(self.handled)), self.handled.tolist(), stops, strict=True):
-            exact = log.equity[row]
-            curve[start] = np.nan if exact is None else float(exact)
-            if stop > start + 1:
-                held = [(column, float(one)) for column, one in enumerate(log.quantities[row]) if one]
-                part = np.full(stop - start - 1, float(log.quote[row]))
-                for column, quantity in held:
-                    part += marks[start + 1 : stop, column] * quantity
-                curve[start + 1 : stop] = part
-        return curve
-
-    def full_log(self) -> RunLog:
-        """Return the log with a row for every step, equal to the step-by-step engine's but for the quiet decisions.
-
-        Equity is exact. Takes a few microseconds a bar.
-        """
-        log, market = self.log, self.market
-        closes = [tuple(None if isnan(one) else one for one in row) for row in market.closes.tolist()]
-        equity: list[Decimal | None] = []
-        quote: list[Decimal] = []
-        quantities: list[tuple[Decimal, ...]] = []
-        stops = [*self.handled[1:].tolist(), len(market)]
-        for row, start, stop in zip(range(len(self.handled)), self.handled.tolist(), stops, strict=True):
-            equity.append(log.equity[row])
-            held = [(column, one) for column, one in enumerate(log.quantities[row]) if one]
-            equity += [_worth(log.quote[row], held, bar) for bar in market.marks[start + 1 : stop].tolist()]
-            quote += [log.quote[row]] * (stop - start)
-            quantities += [log.quantities[row]] * (stop - start)
-        return msgspec.structs.replace(
-            log,
-            times_ns=market.close_ns.tolist(),
-            equity=equity,
-            quote=quote,
-            closes=closes,
-            quantities=quantities,
-        )
-
-
 def run_scanning(
     config: EngineConfig, strategy: Rebalancing, market: MarketArrays, *, scan: Scan | None = None
 ) -> ScanRun:
     """Run the rules over the whole market; errors are those of the step-by-step engine."""
-    engine = _SkippingEngine(config, strategy, market)
-    watcher = _Watcher(strategy.config, market, scan or fastest_scan())
-    handled: list[int] = []
-    row, last = 0, len(market) - 1
-    while row <= last:
-        step = market.step(row + 1)
-        assert step is not None
-        engine.step(step)
-        handled.append(row)
-        row += 1
-        if row < last and engine.is_idle():
-            found, tried_ns = watcher.next_row(engine.state, engine, row, last)
-            if found > row:
-                engine.skip(market, row, found, tried_ns)
-                row = found
-    log = engine.finish()
-    return ScanRun(log, market, np.array(handled, dtype=np.int64), engine.state, engine.desk.ledger.fees_quote)
+    scanning = Scanning(config, strategy, market, scan=scan)
+    for _ in scanning.rows():
+        pass
+    return scanning.finish()
+
+
+class Scanning:
+    """Run the rules over a market, a bar that matters at a time: exhaust `rows()`, then `finish()`."""
+
+    def __init__(
+        self, config: EngineConfig, strategy: Rebalancing, market: MarketArrays, *, scan: Scan | None = None
+    ) -> None:
+        self._market, self._strategy = market, strategy
+        self._engine = _SkippingEngine(config, strategy, market)
+        self._watcher = _Watcher(strategy.config, market, scan or fastest_scan())
+        self._handled: list[int] = []
+        self._gaps: list[Gap] = []
+
+    def rows(self) -> Iterator[int]:
+        """Yield how many rows are behind, after each bar that was handled."""
+        engine, market = self._engine, self._market
+        row, last = 0, len(market) - 1
+        while row <= last:
+            step = market.step(row + 1)
+            assert step is not None
+            engine.step(step)
+            self._handled.append(row)
+            row += 1
+            if row < last and engine.is_idle():
+                found, tried_ns = self._watcher.next_row(engine.state, engine, row, last)
+                if found > row:
+                    self._pass_over(row, found, tried_ns)
+                    row = found
+            yield row
+
+    def finish(self) -> ScanRun:
+        """Check that the books balance, and return the run."""
+        engine = self._engine
+        return ScanRun(
+            engine.finish(),
+            self._market,
+            np.array(self._handled, dtype=np.int64),
+            engine.state,
+            engine.desk.ledger.fees_quote,
+            gaps=tuple(self._gaps),
+            strategy=self._strategy,
+            params=engine.params,
+        )
+
+    def _pass_over(self, start: int, stop: int, tried_ns: dict[str, int]) -> None:
+        engine = self._engine
+        before, account = engine.state, engine.account()
+        engine.skip(self._market, start, stop, tried_ns)
+        self._gaps.append(Gap(start, stop, before, engine.state, account, len(engine.log.decisions)))
 
 
 def is_scannable(rules: RebalanceConfig) -> bool:
@@ -235,9 +215,9 @@ class _Watcher:
     def __init__(self, rules: RebalanceConfig, market: MarketArrays, scan: Scan) -> None:
         self._market, self._scan, self._assets = market, scan, rules.assets
         self._knows = is_scannable(rules)
-        self._closes = market.columns(rules.assets) if self._knows else None
-        self._is_idle_for_ever = not rules.enabled or not rules.assets or (self._knows and self._closes is None)
-        self._rules = rules
+        self._columns = market.columns(rules.assets) if self._knows else None
+        self._is_idle_for_ever = not rules.enabled or not rules.assets or (self._knows and self._columns is None)
+        self._rules, self._has_cooldown = rules, rules.cooldown_minutes > 0
         self._surely_up = float(1 + rules.upside_threshold) * (1 + GUARD)
         self._surely_down = float(1 - rules.downside_threshold) * (1 - GUARD)
         self._sell_share = float(rules.sell_percentage) * (1 + GUARD)
@@ -255,14 +235,14 @@ class _Watcher:
         quantities = [engine.quantity(asset) for asset in self._assets]
         if any(one and not _QUANTITY_MIN <= one <= _QUANTITY_MAX for one in quantities):
             return start, {}
-        assert self._closes is not None
+        assert self._columns is not None
         times_ns, tried_ns = self._market.close_ns, dict[str, int]()
         watch = watch_of(self._rules, quantities, engine.quote(), state.fired_at_ns)
-        row = self._scan(self._closes, times_ns, watch, start, stop)
-        while row < stop and (vain := self._fires_in_vain(self._closes[row], int(times_ns[row]), watch)):
+        row = self._scan(self._columns, times_ns, watch, start, stop)
+        while row < stop and (vain := self._fires_in_vain(self._columns.closes[row], int(times_ns[row]), watch)):
             tried_ns |= dict.fromkeys((self._assets[one] for one in vain), int(times_ns[row]))
             watch = watch_of(self._rules, quantities, engine.quote(), state.fired_at_ns | tried_ns)
-            row = self._scan(self._closes, times_ns, watch, row + 1, stop)
+            row = self._scan(self._columns, times_ns, watch, row + 1, stop)
         return row, tried_ns
 
     def _fires_in_vain(self, closes: Floats, at_ns: int, watch: Watch) -> list[int]:
@@ -288,18 +268,10 @@ class _Watcher:
             if may_limit or not is_certain or ordered >= self._least_surely:
                 return []
             found.append(column)
-        return found
+        # Without a cooldown the most urgent one has every turn.
+        return found if self._has_cooldown or len(found) == 1 else []
 
     def _next_doubtful(self, start: int) -> int:
         rows = self._market.doubtful
         found = int(np.searchsorted(rows, start))
         return int(rows[found]) if found < rows.size else len(self._market)
-
-
-def _worth(quote: Decimal, held: list[tuple[int, Decimal]], marks: list[float]) -> Decimal | None:
-    worth = quote
-    for column, quantity in held:
-        if isnan(marks[column]):
-            return None
-        worth = add(worth, multiply(quantity, Decimal(repr(marks[column]))))
-    return worth

@@ -10,9 +10,9 @@ import numpy as np
 
 from services.backtest.core.figures import INITIAL
 from services.backtest.core.outcome import DAY_NS
-from services.backtest.core.scan_engine import ScanRun
 from services.backtest.core.scan_kernel import Floats, Integers
 from services.backtest.core.scan_market import MarketArrays
+from services.backtest.core.scan_run import ScanRun
 from shared.domain import performance
 from shared.domain.digests import fills_digest, unique_fills
 from shared.domain.performance import DAYS_PER_YEAR, defined

@@ -10,7 +10,7 @@ from math import isnan
 
 import numpy as np
 
-from services.backtest.core.scan_kernel import Floats, Integers
+from services.backtest.core.scan_kernel import Columns, Floats, Integers, columns_of
 from services.market_data.core.feed import Candle, Feed, MarketStep
 from shared.errors import InputError
 from shared.messages import Instrument
@@ -55,7 +55,7 @@ class MarketArrays:
         self.open_ns, self.close_ns = open_ns, close_ns
         self.opens, self.highs, self.lows, self.closes = opens, highs, lows, closes
         self.volumes, self.quote_volumes = volumes, quote_volumes
-        self._columns: dict[tuple[str, ...], Floats] = {}
+        self._columns: dict[tuple[str, ...], Columns] = {}
 
     def __len__(self) -> int:
         return len(self.close_ns)
@@ -112,15 +112,14 @@ class MarketArrays:
             final=number == len(self),
         )
 
-    def columns(self, assets: tuple[str, ...]) -> Floats | None:
-        """Return the closes of these markets in this order, None when one is not there; kept for the next call."""
+    def columns(self, assets: tuple[str, ...]) -> Columns | None:
+        """Return these markets' closes in this order, None when one is not there; kept for the next call."""
         names = tuple(instrument.symbol for instrument in self._instruments)
-        if assets == names:
-            return self.closes
         if not set(assets) <= set(names):
             return None
         if assets not in self._columns:
-            self._columns[assets] = np.ascontiguousarray(self.closes[:, [names.index(asset) for asset in assets]])
+            chosen = self.closes if assets == names else self.closes[:, [names.index(asset) for asset in assets]]
+            self._columns[assets] = columns_of(np.ascontiguousarray(chosen))
         return self._columns[assets]
 
     @cached_property
