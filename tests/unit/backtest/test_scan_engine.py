@@ -334,4 +334,4 @@ def test_without_a_cooldown_only_the_most_urgent_asset_fires_in_vain(scan: Scan)
     case = Case(0, 3, 60, 0, 0, 0, upside="0.2", downside="0.2", limit="1", least="2000", cooldown="0")
     run = require_same(settings_of(case), arrays(closes), scan)
     assert run is not None
-    assert run.state.fired_at_ns.keys() == {"*", "A1-USDT"}
+    assert run.state.fired_at_ns.keys() == {"*", "A0-USDT"}
