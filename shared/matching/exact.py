@@ -56,4 +56,8 @@ def whole_units(value: Decimal, unit: Decimal) -> int | None:
 
 def is_amount(value: Decimal) -> bool:
     """Tell whether `value` is a positive number of a size that exact products have room for."""
-    return value.is_finite() and 0 < value < AMOUNT_MAX and len(value.as_tuple().digits) <= AMOUNT_DIGITS_MAX
+    if not value.is_finite() or not 0 < value < AMOUNT_MAX:
+        return False
+    _, digits, exponent = value.as_tuple()
+    # Nobody's grid is as fine as the smallest exponent, and a sum with such a number would not be exact.
+    return len(digits) <= AMOUNT_DIGITS_MAX and int(exponent) >= -AMOUNT_DIGITS_MAX

@@ -20,7 +20,7 @@ from services.sandbox_exchange.core.model import (
     RefusalCode,
     Transfer,
 )
-from shared.matching.exact import EXACT, add, subtract
+from shared.matching.exact import EXACT, add, is_amount, subtract
 
 ZERO = Decimal(0)
 
@@ -48,7 +48,7 @@ class Accounts:
         if account.name in self.wallets or account.api_key in self.by_key:
             raise Refusal(RefusalCode.MALFORMED, f"account {account.name} or its API key exists")
         for asset, amount in deposits.items():
-            if not amount.is_finite() or amount < 0:
+            if amount and not is_amount(amount):
                 raise Refusal(RefusalCode.MALFORMED, f"deposit of {asset} must not be negative, got {amount}")
         self.by_key[account.api_key] = self.by_name[account.name] = account
         self.wallets[account.name] = {}
@@ -58,12 +58,12 @@ class Accounts:
     def transfer(self, account: str, asset: str, amount: Decimal, now_ns: int, reason: str) -> None:
         """Book a deposit or a withdrawal; BALANCE when it would take more than is free."""
         self.known(account)
-        if not amount.is_finite():
-            raise Refusal(RefusalCode.MALFORMED, f"amount must be a number, got {amount}")
+        if not amount.is_finite() or (amount and not is_amount(amount.copy_abs())):
+            raise Refusal(RefusalCode.MALFORMED, f"amount must be a number of at most 40 digits, got {amount}")
         if amount < 0:
             self.require(account, asset, -amount)
-        self.transfers.append(Transfer(account, asset, amount, reason, now_ns))
         self.change(account, asset, amount, ZERO, reason=reason, now_ns=now_ns)
+        self.transfers.append(Transfer(account, asset, amount, reason, now_ns))
 
     def known(self, account: str) -> None:
         """Raise PERMISSION unless there is such an account."""

@@ -143,3 +143,14 @@ def test_check_says_what_place_would_say_and_changes_nothing() -> None:
         bench.exchange.check(PlaceOrder("ann", SYMBOL, BUY, OrderKind.LIMIT, quantity=d(1), price=d("100.001")))
     assert refused.value.code is CODE.PRICE_GRID
     assert bench.exchange.dump() == before
+
+
+@pytest.mark.parametrize("amount", ["1e400", "1E+999999999", "1E-999999999", "-1E-999999999", "1e30", "NaN"])
+def test_a_transfer_that_no_sum_has_room_for_leaves_no_trace(amount: str) -> None:
+    bench = Bench()
+    before = bench.exchange.ledger()
+    for asset in ("USDT", "NEW"):
+        with pytest.raises(Refusal) as refused:
+            bench.exchange.transfer("ann", asset, d(amount), 0, "x")
+        assert refused.value.code is CODE.MALFORMED
+    assert bench.exchange.ledger() == before
