@@ -7,7 +7,7 @@ MEXC (`fromVersion`, `toVersion`) and Binance (`U`, `u`) count alike: a diff tha
 is old, one that begins after the next version is a gap, any other applies. A served book is the venue's at `version`.
 """
 
-from bisect import bisect_left, insort
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterable
 from enum import Enum, auto
@@ -43,9 +43,9 @@ class BookBuilder:
 
     def __init__(self, *, buffer_max: int = BUFFER_MAX) -> None:
         # Keys ascend towards the best level, so that changes near it move little memory: bids +price, asks -price.
-        # Levels are kept as they came, so that serving them makes none anew.
-        self._bids: dict[float, Level] = {}
-        self._asks: dict[float, Level] = {}
+        # Beside each key lies its level as it came: the best ones are served by one slice, without a look-up.
+        self._bids: list[Level] = []
+        self._asks: list[Level] = []
         self._bid_keys: list[float] = []
         self._ask_keys: list[float] = []
         self._bid_floor, self._ask_ceiling = 0.0, inf
@@ -78,7 +78,7 @@ class BookBuilder:
             return Applied.OLD
         if first > version + 1 or first > last:
             return self._fail(Applied.GAP, (first, last, bids, asks))
-        if not (_change(bids, self._bids, self._bid_keys, 1.0) and _change(asks, self._asks, self._ask_keys, -1.0)):
+        if not (_change(bids, self._bid_keys, self._bids, 1.0) and _change(asks, self._ask_keys, self._asks, -1.0)):
             return self._fail(Applied.MALFORMED)
         self.version = last
         return self._check()
@@ -92,8 +92,8 @@ class BookBuilder:
         """
         if self._buffer and version + 1 < self._buffer[0][0]:
             return Applied.TOO_OLD
-        self._bids, self._asks, self._bid_keys, self._ask_keys = {}, {}, [], []
-        if not (_change(bids, self._bids, self._bid_keys, 1.0) and _change(asks, self._asks, self._ask_keys, -1.0)):
+        self._bids, self._asks, self._bid_keys, self._ask_keys = [], [], [], []
+        if not (_change(bids, self._bid_keys, self._bids, 1.0) and _change(asks, self._ask_keys, self._asks, -1.0)):
             return self._fail(Applied.MALFORMED)
         is_cut = depth is not None
         self._bid_floor = self._bid_keys[0] if is_cut and len(self._bid_keys) >= (depth or 0) > 0 else 0.0
@@ -113,20 +113,18 @@ class BookBuilder:
         """
         if not self._is_whole:
             return None
-        bid_keys, ask_keys = self._bid_keys[: -levels - 1 : -1], self._ask_keys[: -levels - 1 : -1]
-        bids, asks, floor, ceiling = self._bids, self._asks, self._bid_floor, -self._ask_ceiling
-        if bid_keys and bid_keys[-1] < floor:
-            bid_keys = [key for key in bid_keys if key >= floor]
-        if ask_keys and ask_keys[-1] < ceiling:
-            ask_keys = [key for key in ask_keys if key >= ceiling]
-        return tuple(map(bids.__getitem__, bid_keys)), tuple(map(asks.__getitem__, ask_keys))
+        bids, asks = self._bids[: -levels - 1 : -1], self._asks[: -levels - 1 : -1]
+        if bids and bids[-1][0] < self._bid_floor:
+            bids = [level for level in bids if level[0] >= self._bid_floor]
+        if asks and asks[-1][0] > self._ask_ceiling:
+            asks = [level for level in asks if level[0] <= self._ask_ceiling]
+        return tuple(bids), tuple(asks)
 
     def best(self) -> tuple[float, float, float, float] | None:
         """Return bid price and quantity, ask price and quantity; None while the book is not whole or one-sided."""
-        if not self._is_whole or not self._bid_keys or not self._ask_keys:
+        if not self._is_whole or not self._bids or not self._asks:
             return None
-        bid, ask = self._bid_keys[-1], self._ask_keys[-1]
-        return *self._bids[bid], *self._asks[ask]
+        return *self._bids[-1], *self._asks[-1]
 
     def _keep(self, first: int, last: int, bids: Iterable[Level], asks: Iterable[Level]) -> Applied:
         buffer = self._buffer
@@ -158,19 +156,22 @@ class BookBuilder:
         return outcome
 
 
-def _change(levels: Iterable[Level], known: dict[float, Level], keys: list[float], sign: float) -> bool:
+def _change(levels: Iterable[Level], keys: list[float], known: list[Level], sign: float) -> bool:
     for level in levels:
         price, quantity = level
         key = price * sign
-        if quantity > 0.0:
-            if not (0.0 < price < inf and quantity < inf):
+        place = bisect_left(keys, key)
+        is_known = place < len(keys) and keys[place] == key
+        if 0.0 < quantity < inf:
+            if is_known:
+                known[place] = level
+            elif 0.0 < price < inf:
+                keys.insert(place, key)
+                known.insert(place, level)
+            else:
                 return False
-            if key not in known:
-                insort(keys, key)
-            known[key] = level
-        elif quantity == 0.0:
-            if known.pop(key, None) is not None:
-                del keys[bisect_left(keys, key)]
-        else:
+        elif quantity != 0.0:
             return False
+        elif is_known:
+            del keys[place], known[place]
     return True
