@@ -62,14 +62,18 @@ class Guard:
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
         self._listed: dict[int, bool] = {}
+        self._turn = asyncio.Lock()
 
     async def add(self, pid: int, *, last: bool) -> None:
         """Put a process group on the list."""
-        self._listed[pid] = last
-        if self._process is None or self._process.returncode is not None:
-            await self._start()
-        else:
-            self._say(f"{'>' if last else '+'} {pid}\n")
+        # Children start side by side. A second guard would never hear of their ends, and would signal who has their
+        # process ids by then.
+        async with self._turn:
+            self._listed[pid] = last
+            if self._process is None or self._process.returncode is not None:
+                await self._start()
+            else:
+                self._say(f"{'>' if last else '+'} {pid}\n")
 
     def remove(self, pid: int) -> None:
         """Take an ended process group off the list."""

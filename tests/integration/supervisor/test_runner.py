@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from services.cli.supervisor.child import GUARD_SCRIPT
 from services.cli.supervisor.runner import Outcome, Timing
 from shared.errors import UnavailableError
 from tests.integration.supervisor.fakes import CRASHING, DEAF, MISCONFIGURED, Stack, is_alive, until
@@ -197,3 +198,29 @@ asyncio.run(main())
     await supervisor.wait()
     await until(lambda: not any(is_alive(pid) for pid in pids), what="the children are gone")
     assert sorted((tmp_path / "notes").read_text().split()[1::2]) == ["broker", "broker", "risk", "risk"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="no /proc here")
+async def test_processes_that_start_together_share_one_guard(stack: Stack) -> None:
+    for name in ("broker", "venue", "store"):
+        stack.add(name)
+    running = stack.start()
+    await until(lambda: set(stack.phases().values()) == {"ready"}, what="all ready")
+    assert len(guards()) == 1
+    stack.supervisor.request_stop()
+    await running
+    assert guards() == []
+
+
+def guards() -> list[int]:
+    """Return the guard processes of this process."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            line = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if parent == os.getpid() and GUARD_SCRIPT.encode() in line:
+            found.append(int(folder.name))
+    return found
