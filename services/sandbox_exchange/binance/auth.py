@@ -22,7 +22,7 @@ AHEAD_MS_MAX = 1_000
 
 def key_owner(accounts: Mapping[str, Account], api_key: str | None, ip: str, now_ns: int) -> Account:
     """Return the account of an API key. -2014 for none, -2015 for one that is unknown, expired or from elsewhere."""
-    if api_key is None or not API_KEY.match(api_key):
+    if api_key is None or not API_KEY.fullmatch(api_key):
         raise ApiError(-2014, "API-key format invalid.", status=401)
     account = accounts.get(api_key)
     if (

@@ -75,7 +75,7 @@ class Params:
     def symbol(self, name: str = "symbol") -> str:
         """Return a market's symbol in its spelling; whether there is such a market is not looked at."""
         value = self.text(name)
-        if not SYMBOL.match(value):
+        if not SYMBOL.fullmatch(value):
             raise illegal(name, SYMBOL_RANGE)
         return value
 
@@ -84,7 +84,7 @@ class Params:
         value = self.text_or_none(name)
         if value is None:
             return None
-        if not WHOLE.match(value):
+        if not WHOLE.fullmatch(value):
             raise illegal(name, WHOLE_RANGE)
         return int(value)
 
@@ -102,7 +102,7 @@ class Params:
         value = self.text_or_none(name)
         if value is None:
             return None
-        if not NUMBER.match(value):
+        if not NUMBER.fullmatch(value):
             raise illegal(name, NUMBER_RANGE)
         try:
             number = Decimal(value)
@@ -115,7 +115,7 @@ class Params:
     def client_id_or_none(self, name: str) -> str | None:
         """Return a client order id in its spelling, or None when it was not sent."""
         value = self.text_or_none(name)
-        if value is not None and not CLIENT_ID.match(value):
+        if value is not None and not CLIENT_ID.fullmatch(value):
             raise illegal(name, CLIENT_ID_RANGE)
         return value
 

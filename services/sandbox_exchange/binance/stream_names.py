@@ -67,7 +67,7 @@ def parse_stream(text: str) -> StreamName | None:
     if rest in _SIMPLE:
         kind, every = _SIMPLE[rest]
         return StreamName(text, kind, known, rest, every)
-    if match := _DEPTH.match(rest):
+    if match := _DEPTH.fullmatch(rest):
         every = FAST_TICKS if match[2] == "@100ms" else SLOW_TICKS
         kind = Kind.PARTIAL if match[1] else Kind.DIFF
         return StreamName(text, kind, known, rest, every, int(match[1] or 0))

@@ -47,7 +47,7 @@ class Params:
         value = self.text_or_none(name)
         if value is None:
             return None
-        if not WHOLE.match(value):
+        if not WHOLE.fullmatch(value):
             raise missing(name)
         return int(value)
 
@@ -61,7 +61,7 @@ class Params:
         value = self.text_or_none(name)
         if value is None:
             return None
-        if not NUMBER.match(value.removeprefix("-")):
+        if not NUMBER.fullmatch(value.removeprefix("-")):
             raise missing(name)
         number = Decimal(value)
         if number <= 0:
@@ -71,7 +71,7 @@ class Params:
     def client_id_or_none(self, name: str) -> str | None:
         """Return a client order id, or None when it was not sent."""
         value = self.text_or_none(name)
-        if value is not None and not CLIENT_ID.match(value):
+        if value is not None and not CLIENT_ID.fullmatch(value):
             raise illegal(name, CLIENT_ID_RANGE)
         return value
 

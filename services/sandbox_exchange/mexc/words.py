@@ -88,7 +88,7 @@ def order_id_word(order_id: int) -> str:
 
 def order_id_of(word: str) -> int | None:
     """Return the order id that a word names, or None when it names none of ours."""
-    match = ORDER_ID.match(word)
+    match = ORDER_ID.fullmatch(word)
     if match is None or int(match[1]) <= ORDER_BASE:
         return None
     return int(match[1]) - ORDER_BASE
