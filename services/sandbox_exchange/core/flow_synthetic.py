@@ -30,12 +30,14 @@ class FlowRegime(msgspec.Struct, frozen=True):
     jump_up: float
 
 
+# Trends are long and strong beside the noise: basket rules see their assets part within two or three market days, while
+# an order that takes a second to arrive still meets about the price that it was decided on.
 REGIMES = (
-    FlowRegime(weight=0.45, days=0.5, volatility=0.7, drift=0.0, jumps=0.5, jump_up=0.5),
-    FlowRegime(weight=0.22, days=0.3, volatility=1.0, drift=0.05, jumps=1.0, jump_up=0.6),
-    FlowRegime(weight=0.21, days=0.3, volatility=1.0, drift=-0.05, jumps=1.0, jump_up=0.4),
-    FlowRegime(weight=0.06, days=0.1, volatility=2.0, drift=0.6, jumps=5.0, jump_up=0.75),
-    FlowRegime(weight=0.06, days=0.1, volatility=2.2, drift=-0.6, jumps=5.0, jump_up=0.25),
+    FlowRegime(weight=0.24, days=0.25, volatility=0.5, drift=0.0, jumps=0.3, jump_up=0.5),
+    FlowRegime(weight=0.28, days=0.7, volatility=0.55, drift=0.3, jumps=0.5, jump_up=0.6),
+    FlowRegime(weight=0.28, days=0.7, volatility=0.55, drift=-0.3, jumps=0.5, jump_up=0.4),
+    FlowRegime(weight=0.10, days=0.2, volatility=1.1, drift=0.8, jumps=2.0, jump_up=0.75),
+    FlowRegime(weight=0.10, days=0.2, volatility=1.1, drift=-0.8, jumps=2.0, jump_up=0.25),
 )
 
 
