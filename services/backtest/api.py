@@ -13,7 +13,10 @@ import msgspec
 from services.backtest.config import BacktestSettings, check_capital, risk_for
 from services.backtest.core import Engine, FillTiming, Strategy
 from services.backtest.core.rebalancing import Rebalancing
-from services.backtest.data import LoadedMarket, Moment, bus_names, data_path, load_market
+from services.backtest.core.scan_engine import Scanning, is_scannable
+from services.backtest.core.scan_kernel import fastest_scan
+from services.backtest.core.scan_market import arrays_of
+from services.backtest.data import LoadedMarket, Moment, bus_names, open_market
 from services.backtest.result import BacktestResult, RunFacts
 from services.execution.config import ExecutionConfig
 from services.rebalancer.config import RebalanceConfig
@@ -28,10 +31,11 @@ Progress = Callable[[int, int], None]
 class BacktestEngine:
     """Run the rebalancer over recorded candles, exactly as the services would.
 
-    `assets` may leave out the quote (`HANA`). `data` is a CSV or Parquet file or a folder of them; without it
-    CASCADE_DATA says where they are. `config.fee_rate` is charged unless `execution` names other fees. `fills` is
-    `close` (of the deciding bar, as the services fill) or `next_open`. `gaps` is `hold` (a missing bar leaves the last
-    price in force, and no plan is made meanwhile) or `refuse`. `interval`, if given, must be the candles'.
+    `assets` may leave out the quote (`HANA`). `data` is a CSV or Parquet file, a folder of them, a catalogue's folder,
+    or `venue:mexc`, which downloads what the catalogue lacks; without it CASCADE_DATA says where they are.
+    `config.fee_rate` is charged unless `execution` names other fees. `fills` is `close` (of the deciding bar, as the
+    services fill) or `next_open`. `gaps` is `hold` (a missing bar leaves the last price in force, and no plan is made
+    meanwhile) or `refuse`. `interval` is the candles' or a multiple of it, which longer bars are made for.
     Raises ConfigError or InputError, naming the fix, before anything runs.
     """
 
@@ -53,7 +57,7 @@ class BacktestEngine:
         rules = config or RebalanceConfig()
         self._data, self._interval, self._gaps = data, interval, gaps
         try:
-            rules = msgspec.structs.replace(rules, assets=tuple(self._names))
+            rules = msgspec.structs.replace(rules, assets=tuple(self._names)).with_weights_file("config.")
             capital = _money(initial_capital)
             fees = ExecutionConfig(maker_fee_rate=rules.fee_rate, taker_fee_rate=rules.fee_rate)
             self.settings = BacktestSettings(
@@ -74,8 +78,8 @@ class BacktestEngine:
 
         `on_progress(steps done, steps)` is called now and then.
         """
-        market = load_market(
-            data_path(self._data),
+        market = await open_market(
+            self._data,
             self._names,
             self.settings.quote_asset,
             interval=self._interval,
@@ -89,25 +93,36 @@ class BacktestEngine:
 async def run_rebalancer(
     market: LoadedMarket, settings: BacktestSettings, *, full_journal: bool = False, on_progress: Progress | None = None
 ) -> BacktestResult:
-    """Run the rules of `settings` over a loaded market."""
+    """Run the rules of `settings` over a loaded market.
+
+    Where the scan knows the rules, bars on which nothing can be done are passed over: the run is the same, sooner.
+    """
     check_capital(settings, market.feed.instruments)
     strategy = Rebalancing(settings.rebalancer, full_journal=full_journal)
-    return await run_strategy(market, settings, strategy, on_progress=on_progress)
+    if not is_scannable(settings.rebalancer):
+        return await run_strategy(market, settings, strategy, on_progress=on_progress)
+    _check_strategy(market, strategy)
+    arrays = arrays_of(market.feed)
+    config = settings.engine(market.timeframe, market.timeframe_ns)
+    scanning = Scanning(config, strategy, arrays, scan=fastest_scan(arrays.closes.size))
+    for number, done in enumerate(scanning.rows(), start=1):
+        if number % STEPS_PER_TURN == 0 or done == len(arrays):
+            if on_progress is not None:
+                on_progress(done, len(arrays))
+            await asyncio.sleep(0)
+    run = scanning.finish()
+    return BacktestResult(_facts(market, settings, strategy.name), run.full_log(), run)
 
 
 async def run_strategy[S](
     market: LoadedMarket, settings: BacktestSettings, strategy: Strategy[S], *, on_progress: Progress | None = None
 ) -> BacktestResult:
-    """Run any strategy over a loaded market; raises ConfigError when it wants a market that is not there."""
-    there = {instrument.symbol for instrument in market.feed.instruments}
-    for asset in strategy.assets:
-        if asset not in there:
-            raise ConfigError(f"{strategy.name} wants {asset}, which was not loaded: name it among the assets")
+    """Run any strategy over a loaded market, bar by bar.
+
+    Raises ConfigError when it wants a market that is not there, or more bars to warm up.
+    """
+    _check_strategy(market, strategy)
     steps = market.info.steps
-    if steps <= strategy.warmup_bars:
-        raise ConfigError(
-            f"{strategy.name} needs {strategy.warmup_bars} bars to warm up, the range has {steps}: choose a longer one"
-        )
     engine = Engine(settings.engine(market.timeframe, market.timeframe_ns), strategy, market.feed)
     for number in range(1, steps + 1):
         step = market.feed.step(number)
@@ -118,18 +133,33 @@ async def run_strategy[S](
             if on_progress is not None:
                 on_progress(number, steps)
             await asyncio.sleep(0)
-    facts = RunFacts(
+    return BacktestResult(_facts(market, settings, strategy.name), engine.finish())
+
+
+def _check_strategy[S](market: LoadedMarket, strategy: Strategy[S]) -> None:
+    there = {instrument.symbol for instrument in market.feed.instruments}
+    for asset in strategy.assets:
+        if asset not in there:
+            raise ConfigError(f"{strategy.name} wants {asset}, which was not loaded: name it among the assets")
+    if market.info.steps <= strategy.warmup_bars:
+        raise ConfigError(
+            f"{strategy.name} needs {strategy.warmup_bars} bars to warm up, the range has {market.info.steps}: choose "
+            "a longer one"
+        )
+
+
+def _facts(market: LoadedMarket, settings: BacktestSettings, strategy: str) -> RunFacts:
+    return RunFacts(
         settings=settings,
-        strategy=strategy.name,
+        strategy=strategy,
         names=market.names,
         instruments=market.feed.instruments,
         timeframe=market.timeframe,
         timeframe_ns=market.timeframe_ns,
         first_open_ns=market.feed.first_open_ns,
-        source=market.feed.description,
+        source=market.source or market.feed.description,
         path=market.path,
     )
-    return BacktestResult(facts, engine.finish())
 
 
 def _money(amount: float | Decimal) -> Decimal:

@@ -1,4 +1,4 @@
-"""A backtest's candles: a file or folder, read and checked by what reads the services' replays.
+"""A backtest's candles: a file, a folder or a venue, read and checked by what reads the services' replays.
 
 In: a path, assets in any usual spelling, an interval, a range. Out: a checked feed, and the names as they were given.
 Never: a run on candles that are unsorted, double, overlapping, of another interval, or not there.
@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from services.backtest.resample import resampled
+from services.backtest.venue_candles import download, venue_of
 from services.market_data.config import FeedKind, MarketDataConfig, MissingBars
 from services.market_data.core.feed import Feed
 from services.market_data.core.quality_steps import ScreenedFeed
@@ -35,7 +37,10 @@ _WORDS = (
 
 
 class LoadedMarket(msgspec.Struct, frozen=True):
-    """Hold a feed, its interval, each market's name as the user wrote it, and where the candles were read."""
+    """Hold a feed, its interval, each market's name as the user wrote it, and where the candles were read.
+
+    `source` says where they come from in other words than the file's name; "" for none.
+    """
 
     feed: Feed
     info: ReplayInfo
@@ -44,6 +49,7 @@ class LoadedMarket(msgspec.Struct, frozen=True):
     names: dict[str, str]
     quote_asset: str
     path: Path | None = None
+    source: str = ""
 
 
 def data_path(given: Path | str | None, environ: Mapping[str, str] | None = None) -> Path:
@@ -54,7 +60,7 @@ def data_path(given: Path | str | None, environ: Mapping[str, str] | None = None
             return Path(value).expanduser()
     raise ConfigError(
         "no candles: give --data FILE (in Python data=...), or set CASCADE_DATA. A CSV or Parquet file with symbol, "
-        "open_time, open, high, low, close, volume, or a folder of such files, one for each market"
+        "open_time, open, high, low, close, volume, a folder of such files, or venue:mexc to download them"
     )
 
 
@@ -85,6 +91,26 @@ def bus_names(assets: Sequence[str], quote_asset: str | None = None) -> tuple[di
     return names, quote
 
 
+async def open_market(
+    data: Path | str | None,
+    names: Mapping[str, str],
+    quote_asset: str,
+    *,
+    interval: str | None = None,
+    start: Moment = None,
+    end: Moment = None,
+    gaps: str = "hold",
+) -> LoadedMarket:
+    """Return the candles, wherever they are: what `load_market` reads at a path, or what `venue:mexc` gives."""
+    path = data_path(data)
+    venue = venue_of(path)
+    if venue is not None:
+        config = _config(path, start, end, gaps)
+        path = await download(venue, list(names), interval, config.start_ns, config.end_ns)
+    market = load_market(path, names, quote_asset, interval=interval, start=start, end=end, gaps=gaps)
+    return market if venue is None else msgspec.structs.replace(market, source=f"{venue}, {interval}")
+
+
 def load_market(
     path: Path,
     names: Mapping[str, str],
@@ -97,12 +123,34 @@ def load_market(
 ) -> LoadedMarket:
     """Read, check and cut the candles; bars open at `start` or later and close at `end` or earlier (UTC).
 
-    With `gaps="hold"` a missing bar leaves the last price in force; with `refuse` it is an error.
-    Raises InputError or ConfigError naming what is wrong and the fix.
+    With an `interval` that is a multiple of the candles' they are made longer. With `gaps="hold"` a missing bar leaves
+    the last price in force; with `refuse` it is an error. Raises InputError or ConfigError naming what is wrong and the
+    fix.
     """
     wanted_ns = _interval_ns(interval)
+    config = _config(path, start, end, gaps)
     try:
-        config = MarketDataConfig(
+        replay = load_replay(path, tuple(names), config)
+        feed: Feed = replay
+        info = replay.info
+        found_ns = timeframe_ns(replay.timeframe)
+        if interval is not None and wanted_ns is not None and wanted_ns != found_ns:
+            if wanted_ns % found_ns:
+                raise ConfigError(
+                    f"the interval is {interval}, but {path.name} has bars of {feed.timeframe}: give --interval "
+                    f"{feed.timeframe} or a multiple of it, leave it out, or give candles of {interval}"
+                )
+            feed, info = resampled(replay, info, wanted_ns, interval)
+    except InputError as error:
+        raise InputError(_in_our_words(str(error))) from error
+    # What the stack's guard would withhold from its services is withheld here.
+    screened = ScreenedFeed(feed, config.limits)
+    return LoadedMarket(screened, info, feed.timeframe, timeframe_ns(feed.timeframe), dict(names), quote_asset, path)
+
+
+def _config(path: Path, start: Moment, end: Moment, gaps: str) -> MarketDataConfig:
+    try:
+        return MarketDataConfig(
             feed=FeedKind.REPLAY,
             replay_path=str(path),
             start=_text(start),
@@ -111,20 +159,6 @@ def load_market(
         )
     except ValueError as error:
         raise ConfigError(_in_our_words(f"range: {error}")) from error
-    try:
-        feed = load_replay(path, tuple(names), config)
-    except InputError as error:
-        raise InputError(_in_our_words(str(error))) from error
-    found_ns = timeframe_ns(feed.timeframe)
-    if wanted_ns is not None and wanted_ns != found_ns:
-        raise ConfigError(
-            f"the interval is {interval}, but {path.name} has bars of {feed.timeframe}: give --interval "
-            f"{feed.timeframe}, leave it out, or give candles of {interval}"
-        )
-    # What the stack's guard would withhold from its services is withheld here.
-    return LoadedMarket(
-        ScreenedFeed(feed, config.limits), feed.info, feed.timeframe, found_ns, dict(names), quote_asset, path
-    )
 
 
 def _interval_ns(interval: str | None) -> int | None:

@@ -15,10 +15,14 @@ from services.backtest.config import BacktestSettings
 from services.backtest.core.figures import INITIAL, Figures, figures
 from services.backtest.core.log import RunLog
 from services.backtest.core.outcome import FillRow, Leg, Rebalance, daily_curve, fill_rows, rebalances
+from services.backtest.core.scan_run import ScanRun
 from services.backtest.summary import summary_text
 from services.market_data.core.feed import iso_text
 from shared.domain.digests import decisions_digest, fills_digest, unique_fills
-from shared.messages import Instrument
+from shared.messages import DecisionRecord, Instrument
+
+# So many quiet bars are journalled within five seconds.
+JOURNAL_MAX = 100_000
 
 
 class RunFacts(msgspec.Struct, frozen=True):
@@ -41,8 +45,21 @@ class RunFacts(msgspec.Struct, frozen=True):
 class BacktestResult:
     """Hold a run; print `summary()`, ask `figures`, `rebalances`, `fills`, or the raw `log`."""
 
-    def __init__(self, facts: RunFacts, log: RunLog) -> None:
-        self.facts, self.log = facts, log
+    def __init__(self, facts: RunFacts, log: RunLog, scanned: ScanRun | None = None) -> None:
+        self.facts, self.log, self._scanned = facts, log, scanned
+
+    @cached_property
+    def decisions(self) -> list[DecisionRecord]:
+        """Return the whole journal; `log.decisions` lacks the bars that were passed over because nothing could be done.
+
+        The core decides on those when this is asked for first: up to 50 microseconds a bar.
+        """
+        return self.log.decisions if self._scanned is None else self._scanned.journal()
+
+    @property
+    def is_journalled(self) -> bool:
+        """Tell whether the whole journal is at hand, or soon made: at most `JOURNAL_MAX` bars were passed over."""
+        return self._scanned is None or "decisions" in self.__dict__ or self._scanned.passed_over <= JOURNAL_MAX
 
     @cached_property
     def fills(self) -> list[FillRow]:
@@ -100,7 +117,7 @@ class BacktestResult:
     @cached_property
     def decisions_digest(self) -> str:
         """Return the digest that `cascade up` prints for the same run."""
-        return decisions_digest(self.log.decisions)
+        return decisions_digest(self.decisions)
 
     def name(self, token: str) -> str:
         """Return a market's name as it was given."""
@@ -115,7 +132,10 @@ class BacktestResult:
         return msgspec.json.Encoder(decimal_format="number").encode(self.as_dict())
 
     def as_dict(self) -> dict[str, object]:
-        """Return what `--json` prints; times are ISO 8601 UTC, shares are shares of one."""
+        """Return what `--json` prints; times are ISO 8601 UTC, shares are shares of one.
+
+        `decisions_digest` is None after a long run, unless `decisions` was asked for before: see `is_journalled`.
+        """
         found, facts, log = self.figures, self.facts, self.log
         shown = {name: getattr(found, name) for name in Figures.__struct_fields__ if not name.endswith("_ns")}
         for name in ("drawdown_peak", "drawdown_trough", "drawdown_recovered"):
@@ -145,7 +165,7 @@ class BacktestResult:
             "orders_not_sent": len(log.unsent),
             "settings": msgspec.to_builtins(facts.settings),
             "fills_digest": self.fills_digest,
-            "decisions_digest": self.decisions_digest,
+            "decisions_digest": self.decisions_digest if self.is_journalled else None,
         }
 
     def write_csv(self, folder: Path) -> list[Path]:

@@ -16,14 +16,30 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from services.backtest.api import run_rebalancer
 from services.backtest.config import BacktestSettings
 from services.backtest.core import FillTiming
-from services.backtest.data import LoadedMarket, bus_names, data_path, load_market
+from services.backtest.data import LoadedMarket
 from services.backtest.report import write_report
 from services.backtest.result import BacktestResult
 from services.backtest.summary import summary_view
-from services.cli.backtest_input import read_settings
+from services.cli.backtest_options import (
+    CAPITAL,
+    EXIT_INPUT,
+    AsJson,
+    Asked,
+    Assets,
+    Capital,
+    Data,
+    Fee,
+    Fills,
+    From,
+    Gaps,
+    Interval,
+    Report,
+    Set,
+    To,
+    check_report,
+)
 from shared.errors import ConfigError, InputError
 
-EXIT_INPUT = 2
 # A shorter run is over before a progress bar could be read.
 CANDLES_MIN = 20_000
 
@@ -35,30 +51,11 @@ def backtest() -> None:
     """Run strategies over recorded candles."""
 
 
-Assets = Annotated[str, typer.Option(help="The basket, for example HANA,AIA,XAN; a quote is not needed.")]
-Data = Annotated[
-    Path | None, typer.Option(metavar="PATH", help="A CSV or Parquet file of candles, or a folder [CASCADE_DATA].")
-]
-From = Annotated[str | None, typer.Option("--from", metavar="TIME", help="Bars open at this time (UTC) or later.")]
-To = Annotated[str | None, typer.Option("--to", metavar="TIME", help="Bars close at this time (UTC) or earlier.")]
-Interval = Annotated[str | None, typer.Option(help="The candles' interval, for example 4h; it is checked.")]
-Capital = Annotated[str, typer.Option(help="The money to start with, in the quote asset.")]
-Fee = Annotated[
-    str | None, typer.Option(help="The fee of every fill as a share, for example 0.001; plans reckon with it.")
-]
-Set = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="A rule (position_limit=1), or execution.half_spread_bps=0, risk.position_limit=1. May repeat.",
-    ),
-]
-Fills = Annotated[FillTiming, typer.Option(help="Fill at the deciding bar's close, or at the next open.")]
-Gaps = Annotated[str, typer.Option(help="A missing bar: hold the last price, or refuse the data.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-Report = Annotated[Path | None, typer.Option(metavar="FILE", help="Write an HTML report.")]
 CsvDir = Annotated[Path | None, typer.Option(metavar="DIR", help="Write positions.csv, pnl.csv and fills.csv.")]
+Journal = Annotated[
+    bool,
+    typer.Option("--journal", help="Also digest the decisions of more than 100,000 bars on which nothing was done."),
+]
 
 
 @app.command()
@@ -69,7 +66,7 @@ def rebalancer(
     start: From = None,
     end: To = None,
     interval: Interval = None,
-    capital: Capital = "10000",
+    capital: Capital = CAPITAL,
     fee: Fee = None,
     settings: Set = None,
     fills: Fills = FillTiming.CLOSE,
@@ -77,23 +74,20 @@ def rebalancer(
     as_json: AsJson = False,
     report: Report = None,
     csv_dir: CsvDir = None,
+    journal: Journal = False,
 ) -> None:
     """Say what the cascade rules would have done: the live rules, risk limits and fills over recorded candles.
 
     Defaults are those of the services. `win_rate` is the share of sells that brought more, after their fee, than what
     was sold had cost on average.
     """
+    asked = Asked(assets, data, start, end, interval, capital, fee, settings or [], fills, gaps)
     try:
-        if gaps not in ("hold", "refuse"):
-            raise ConfigError(f"--gaps must be hold or refuse, got {gaps!r}")
-        if report is not None and not report.resolve().parent.is_dir():
-            raise ConfigError(f"--report {report}: there is no such folder: make it, or choose another")
-        names, quote = bus_names(assets.split(","))
-        chosen = read_settings(
-            settings or [], assets=tuple(names), quote_asset=quote, capital=capital, fee=fee, fills=fills
-        )
-        market = load_market(data_path(data), names, quote, interval=interval, start=start, end=end, gaps=gaps)
-        result = _run(market, chosen, as_json=as_json)
+        check_report(report)
+        chosen = asked.read_settings()
+        result = _run(asyncio.run(asked.open_market()), chosen, as_json=as_json)
+        if journal:
+            _ = result.decisions
         written = result.write_csv(csv_dir) if csv_dir is not None else []
         if report is not None:
             _write_report(result, report)

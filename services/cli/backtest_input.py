@@ -45,7 +45,7 @@ def read_settings(
         given[RULES].setdefault("fee_rate", fee)
         for name in ("maker_fee_rate", "taker_fee_rate"):
             given["execution"].setdefault(name, fee)
-    rules = _section(RULES, RebalanceConfig, {**given[RULES], "assets": assets})
+    rules = _section(RULES, RebalanceConfig, {**given[RULES], "assets": assets}).with_weights_file("--set ")
     amount = _number("--capital", capital)
     risk = _section("risk", RiskConfig, given["risk"])
     try:

@@ -4,6 +4,7 @@ In: assets, candles, what to vary, how to search. Out: a table, or one JSON obje
 Never: a winner without what walk-forward says about it, and without a warning where luck explains it.
 """
 
+import asyncio
 import os
 import sys
 from collections.abc import Iterator
@@ -21,19 +22,33 @@ from services.backtest import optimise_output as output
 from services.backtest.config import BacktestSettings, check_capital
 from services.backtest.core import FillTiming
 from services.backtest.core.scan_market import MarketArrays, arrays_of
-from services.backtest.data import LoadedMarket, bus_names, data_path, load_market
+from services.backtest.data import LoadedMarket
 from services.backtest.optimise import Finding, Sampler, Search
 from services.backtest.optimise import optimise as run_search
 from services.backtest.optimise_space import read_space
 from services.backtest.optimise_splits import Objective
 from services.backtest.report.page import Fact
 from services.backtest.report.write import digest_of, version
-from services.cli.backtest import AsJson, Assets, Capital, Data, Fee, Fills, From, Gaps, Interval, To
-from services.cli.backtest import Set as SetOption
-from services.cli.backtest_input import read_settings
+from services.cli.backtest_options import (
+    CAPITAL,
+    EXIT_INPUT,
+    AsJson,
+    Asked,
+    Assets,
+    Capital,
+    Data,
+    Fee,
+    Fills,
+    From,
+    Gaps,
+    Interval,
+    Report,
+    To,
+    check_report,
+)
+from services.cli.backtest_options import Set as SetOption
 from shared.errors import CascadeError, ConfigError, InputError
 
-EXIT_INPUT = 2
 TRIALS_SHOWN = 10
 
 app = typer.Typer(no_args_is_help=True, help="Search for rules over recorded candles.")
@@ -63,7 +78,6 @@ Processes = Annotated[int, typer.Option(help="Cores to use; 0 for all.")]
 RayOption = Annotated[str | None, typer.Option("--ray", metavar="ADDRESS", help="Run on a Ray cluster (auto, local).")]
 Storage = Annotated[Path | None, typer.Option(metavar="FILE", help="Keep trials here, and go on from those in it.")]
 Csv = Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Write the trial table.")]
-Report = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page with maps of the rules.")]
 
 
 @app.command()
@@ -85,7 +99,7 @@ def rebalancer(
     processes: Processes = 1,
     ray: RayOption = None,
     storage: Storage = None,
-    capital: Capital = "10000",
+    capital: Capital = CAPITAL,
     fee: Fee = None,
     settings: SetOption = None,
     fills: Fills = FillTiming.CLOSE,
@@ -98,6 +112,7 @@ def rebalancer(
 
     What is not varied is as in `cascade backtest rebalancer`. With --storage the same command goes on after a Ctrl-C.
     """
+    asked = Asked(assets, data, start, end, interval, capital, fee, settings or [], fills, gaps)
     with _exit_codes(storage):
         search = _search(
             space=read_space(params or []),
@@ -112,17 +127,16 @@ def rebalancer(
             ray_address=ray,
             storage=storage,
         )
-        names, quote = bus_names(assets.split(","))
-        chosen = read_settings(
-            settings or [], assets=tuple(names), quote_asset=quote, capital=capital, fee=fee, fills=fills
-        )
-        path = data_path(data)
-        market = load_market(path, names, quote, interval=interval, start=start, end=end, gaps=_known_policy(gaps))
+        check_report(report)
+        chosen = asked.read_settings()
+        market = asyncio.run(asked.open_market())
         check_capital(chosen, market.feed.instruments)
-        digest, _ = digest_of(path)
-        asked = f"{digest} {market.feed.first_open_ns} {market.info.last_close_ns} {','.join(names)}"
-        found = _run(arrays_of(market.feed), chosen, search, candles=asked, is_quiet=as_json)
-        _write(found, csv, report, title=_title(chosen, market), facts=_facts(path, digest, market, search))
+        assert market.path is not None
+        digest, _ = digest_of(market.path)
+        span = f"{market.timeframe} {market.feed.first_open_ns} {market.info.last_close_ns}"
+        asked_for = f"{digest} {span} {','.join(chosen.rebalancer.assets)}"
+        found = _run(arrays_of(market.feed), chosen, search, candles=asked_for, is_quiet=as_json)
+        _write(found, csv, report, title=_title(chosen, market), facts=_facts(digest, market, search))
     if as_json:
         sys.stdout.write(output.to_json(found) + "\n")
         return
@@ -146,16 +160,12 @@ def _title(chosen: BacktestSettings, market: LoadedMarket) -> str:
     return f"{chosen.rebalancer.strategy} on {', '.join(market.names.values())}"
 
 
-def _known_policy(gaps: str) -> str:
-    if gaps not in ("hold", "refuse"):
-        raise ConfigError(f"--gaps must be hold or refuse, got {gaps!r}")
-    return gaps
-
-
-def _facts(path: Path, digest: str, market: LoadedMarket, search: Search) -> tuple[Fact, ...]:
+def _facts(digest: str, market: LoadedMarket, search: Search) -> tuple[Fact, ...]:
     windows = "rolling" if search.is_rolling else "expanding"
+    is_file = market.path is not None and market.path.is_file()
+    source = market.path.name if market.path is not None and is_file else market.source or market.feed.description
     return (
-        Fact("Source", path.name),
+        Fact("Source", source),
         Fact("SHA-256 of the source", digest),
         Fact("Assets", ", ".join(market.names.values())),
         Fact("Interval", market.timeframe),

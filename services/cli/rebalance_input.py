@@ -8,7 +8,6 @@ import difflib
 import json
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 from typing import NoReturn
 
 import msgspec
@@ -46,7 +45,7 @@ def read_config(settings: Sequence[str]) -> RebalanceConfig:
             raise ConfigError(f"--set {setting}: {key} is given twice: keep one")
         changed[key] = [asset.strip() for asset in text.split(",")] if key == "assets" else text
     try:
-        return _with_weights_file(msgspec.convert(changed, RebalanceConfig, strict=False))
+        return msgspec.convert(changed, RebalanceConfig, strict=False).with_weights_file("--set ")
     except msgspec.ValidationError as error:
         text, _, location = str(error).partition(" - at `$.")
         key = location.rstrip("`")
@@ -209,17 +208,6 @@ class _Line:
 
     def _fail(self, text: str) -> NoReturn:
         raise InputError(f"line {self._number}: {text}")
-
-
-def _with_weights_file(config: RebalanceConfig) -> RebalanceConfig:
-    if not config.weights_file:
-        return config
-    try:
-        return config.with_weights(Path(config.weights_file).read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(f"--set weights_file={config.weights_file}: {error.strerror}: name a file") from error
-    except ValueError as error:
-        raise ConfigError(f"--set {error}") from error
 
 
 def _example(key: str) -> str:

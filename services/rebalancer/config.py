@@ -6,6 +6,7 @@ Never: an unknown key, a negative number, NaN or a percentage written as 50 inst
 
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from pathlib import Path
 
 import msgspec
 
@@ -19,6 +20,7 @@ from services.rebalancer.modes import (
     read_markets,
     read_weights,
 )
+from shared.errors import ConfigError
 
 _UNSIZED = Decimal("Infinity")
 
@@ -174,6 +176,20 @@ class RebalanceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
         if self.target_weights:
             raise ValueError("weights_file and target_weights are both given: keep one")
         return msgspec.structs.replace(self, target_weights=parse_weights(self.weights_file, text))
+
+    def with_weights_file(self, said: str = "") -> "RebalanceConfig":
+        """Return the settings with what `weights_file` holds, themselves without one.
+
+        Raises ConfigError that begins with `said`, where the user set the file.
+        """
+        if not self.weights_file:
+            return self
+        try:
+            return self.with_weights(Path(self.weights_file).read_text(encoding="utf-8-sig"))
+        except OSError as error:
+            raise ConfigError(f"{said}weights_file {self.weights_file}: {error.strerror}: name a file") from error
+        except ValueError as error:
+            raise ConfigError(f"{said}{error}") from error
 
     def given(self, key: str, market: str) -> Decimal | None:
         """Return what `target_weights` or `expected_returns` say of a market; None when they say nothing."""

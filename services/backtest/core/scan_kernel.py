@@ -8,6 +8,7 @@ Both scans add in the same order, so they name the same bars. A block of bars is
 its lowest and highest closes together could make a candidate: rounding keeps order, so no bar of it is one by itself.
 """
 
+import sys
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
@@ -24,6 +25,8 @@ GUARD = 1e-9
 BLOCK = 64
 _ROWS_FIRST, _ROWS_MAX = 256, 16_384
 _BLOCKS_MAX = 4_096
+# Loading Numba takes a second: fewer numbers than these are done sooner without it.
+_SIZE_COMPILED = 200_000
 
 
 class Columns(msgspec.Struct, frozen=True):
@@ -62,7 +65,7 @@ def columns_of(closes: Floats) -> Columns:
     """Return the closes with their blocks' bounds."""
     blocks = -(-len(closes) // BLOCK)
     lows, highs = np.full((blocks, closes.shape[1]), np.inf), np.full((blocks, closes.shape[1]), -np.inf)
-    if has_numba():
+    if _is_compiled(closes.size):
         _compiled_bounds()(closes, lows, highs)
     elif blocks:
         starts = np.arange(0, len(closes), BLOCK)
@@ -74,7 +77,7 @@ def columns_of(closes: Floats) -> Columns:
 def fill_worth(curve: Floats, marks: Floats, quantities: Floats, quote: float, rows: range) -> None:
     """Write `quote` plus the worth of these quantities into these rows of `curve`, adding from the first column on."""
     start, stop = rows.start, rows.stop
-    if has_numba():
+    if _is_compiled(len(rows) * quantities.size):
         _compiled_fill()(curve, marks, quantities, quote, start, stop)
         return
     part = np.full(stop - start, quote)
@@ -116,10 +119,16 @@ def has_numba() -> bool:
     return find_spec("numba") is not None
 
 
-@cache
-def fastest_scan() -> Scan:
-    """Return the compiled scan where Numba is installed, else the one that needs nothing but NumPy."""
-    return numba_scan if has_numba() else numpy_scan
+def fastest_scan(size: int | None = None) -> Scan:
+    """Return the compiled scan where Numba is installed, else the one that needs nothing but NumPy.
+
+    `size` counts the closes of a single run: for few, loading Numba would take longer than the run.
+    """
+    return numba_scan if _is_compiled(_SIZE_COMPILED if size is None else size) else numpy_scan
+
+
+def _is_compiled(size: int) -> bool:
+    return has_numba() and (size >= _SIZE_COMPILED or "numba" in sys.modules)
 
 
 def _next_block(columns: Columns, watch: Watch, start: int, stop: int) -> int:

@@ -246,7 +246,9 @@ def _data(result: BacktestResult, provenance: Provenance, names: Sequence[str]) 
         Fact("Interval, steps", f"{facts.timeframe}, {len(log.times_ns):,}"),
         Fact("Assets", ", ".join(names)),
         Fact("SHA-256 of the fills", result.fills_digest),
-        Fact("SHA-256 of the decisions", result.decisions_digest),
+        Fact(
+            "SHA-256 of the decisions", result.decisions_digest if result.is_journalled else "not computed: --journal"
+        ),
         Fact("Version", provenance.version),
     )
 

@@ -42,7 +42,7 @@ def provenance_of(result: BacktestResult) -> Provenance:
     facts = result.facts
     source, digest, size = facts.source, "", None
     if facts.path is not None and facts.path.exists():
-        source = facts.path.name
+        source = facts.path.name if facts.path.is_file() else facts.source
         digest, size = digest_of(facts.path)
     return Provenance(source, digest, size, _closes_digest(result), version())
 

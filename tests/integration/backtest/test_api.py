@@ -8,7 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from services.backtest.api import run_strategy
 from services.backtest.core import FillTiming
+from services.backtest.core.log import RunLog
+from services.backtest.core.rebalancing import Rebalancing
+from services.backtest.data import open_market
 from services.rebalancer import BacktestEngine, LiveRebalancer, RebalanceConfig
 from shared.errors import ConfigError
 from shared.exchange import DualExchange, ExchangeConfig
@@ -100,7 +104,53 @@ async def test_progress_is_told_to_the_end(data: Path) -> None:
     told: list[tuple[int, int]] = []
     engine = BacktestEngine(NAMES, data=data, fills=FillTiming.NEXT_OPEN)
     await engine.run_backtest(on_progress=lambda done, steps: told.append((done, steps)))
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert told[-1] == (120, 120)
+
+
+async def test_a_strategy_that_steps_tells_its_progress(data: Path) -> None:
+    told: list[tuple[int, int]] = []
+    engine = BacktestEngine(NAMES, data=data, config=RebalanceConfig(trigger="calendar", calendar_hours=24))
+    await engine.run_backtest(on_progress=lambda done, steps: told.append((done, steps)))
     assert told == [(64, 120), (120, 120)]
+
+
+@pytest.mark.parametrize("fills", list(FillTiming))
+async def test_the_api_passes_bars_over_and_says_what_stepping_says(data: Path, fills: FillTiming) -> None:
+    engine = BacktestEngine(NAMES, data=data, fills=fills)
+    result = await engine.run_backtest()
+    market = await open_market(data, {f"{name}-USDT": name for name in NAMES}, "USDT")
+    stepped = await run_strategy(market, engine.settings, Rebalancing(engine.settings.rebalancer))
+    assert result.decisions == stepped.decisions == stepped.log.decisions
+    assert len(result.log.decisions) < len(stepped.log.decisions), "the scan passed nothing over"
+    assert result.to_json() == stepped.to_json()
+    assert result.summary() == stepped.summary()
+    rows = [field for field in RunLog.__struct_fields__ if field != "decisions"]
+    assert [getattr(result.log, field) for field in rows] == [getattr(stepped.log, field) for field in rows]
+
+
+async def test_the_journal_of_a_long_run_is_made_when_asked_for(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.backtest.result.JOURNAL_MAX", 10)
+    result = await BacktestEngine(NAMES, data=data).run_backtest()
+    assert not result.is_journalled
+    assert result.as_dict()["decisions_digest"] is None
+    assert len(result.decisions) > len(result.log.decisions)
+    assert result.as_dict()["decisions_digest"] == result.decisions_digest
+
+
+async def test_weights_may_stand_in_a_file(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "weights.csv"
+    file.write_text("market,weight\nHANA,0.35\nAIA,0.2\nXAN,0.15\n")
+    rules = {"target_mode": "fixed", "trigger": "absolute_band"}
+    there = await BacktestEngine(
+        NAMES, data=data, config=RebalanceConfig(weights_file=str(file), **rules)
+    ).run_backtest()
+    given = RebalanceConfig(target_weights="HANA:0.35,AIA:0.2,XAN:0.15", **rules)
+    here = await BacktestEngine(NAMES, data=data, config=given).run_backtest()
+    assert there.fills_digest == here.fills_digest
+    assert there.figures.rebalance_count > 0
+    with pytest.raises(ConfigError, match=r"config.weights_file .*no.csv: No such file"):
+        BacktestEngine(NAMES, data=data, config=RebalanceConfig(weights_file=str(tmp_path / "no.csv"), **rules))
 
 
 async def test_live_as_printed_over_a_replay_is_the_backtest(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,11 +235,12 @@ def test_blocks_pass_over_no_bar_that_a_look_at_every_bar_names(
 
 def without_numba(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.backtest.core.scan_kernel.has_numba", lambda: False)
-    fastest_scan.cache_clear()
 
 
 @pytest.mark.skipif(not HAS_NUMBA, reason="numba is not installed: pip install cascade-trader[research]")
 def test_without_numba_bounds_and_worth_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    import numba  # noqa: F401 - so that small arrays are compiled for, too
+
     assert has_numba()
     source = np.random.default_rng(4)
     closes = source.uniform(1, 2, (3 * BLOCK + 7, 5))
@@ -255,10 +256,8 @@ def test_without_numba_bounds_and_worth_are_the_same(monkeypatch: pytest.MonkeyP
     assert np.array_equal(there.highs, here.highs)
     assert np.array_equal(curves[0], curves[1], equal_nan=True)
     assert not curves[0][:3].any()
-    fastest_scan.cache_clear()
 
 
 def test_without_numba_numpy_scans(monkeypatch: pytest.MonkeyPatch) -> None:
     without_numba(monkeypatch)
     assert fastest_scan() is numpy_scan
-    fastest_scan.cache_clear()
