@@ -344,7 +344,7 @@ CREATE TABLE IF NOT EXISTS "dead_letters" (
     "recorded_at_ns" LONG
 ) TIMESTAMP("ts") PARTITION BY MONTH WAL DEDUP UPSERT KEYS("ts", "service", "dead_subject", "stream_sequence");
 
-CREATE MATERIALIZED VIEW IF NOT EXISTS "trades_1m" WITH BASE "trades" REFRESH IMMEDIATE AS (SELECT ts, venue, instrument, arg_min(price, (CAST(ts AS LONG) % 60000000000) * 134217728 + sequence % 134217728) AS open, max(price) AS high, min(price) AS low, arg_max(price, (CAST(ts AS LONG) % 60000000000) * 134217728 + sequence % 134217728) AS close, sum(quantity) AS volume, sum(price * quantity) AS quote_volume, count() AS trades FROM "trades" SAMPLE BY 1m ALIGN TO CALENDAR) PARTITION BY MONTH;
+CREATE MATERIALIZED VIEW IF NOT EXISTS "trades_1m" WITH BASE "trades" REFRESH EVERY 1m AS (SELECT ts, venue, instrument, arg_min(price, (CAST(ts AS LONG) % 60000000000) * 134217728 + sequence % 134217728) AS open, max(price) AS high, min(price) AS low, arg_max(price, (CAST(ts AS LONG) % 60000000000) * 134217728 + sequence % 134217728) AS close, sum(quantity) AS volume, sum(price * quantity) AS quote_volume, count() AS trades FROM "trades" SAMPLE BY 1m ALIGN TO CALENDAR) PARTITION BY MONTH;
 
 CREATE MATERIALIZED VIEW IF NOT EXISTS "trades_5m" WITH BASE "trades_1m" REFRESH IMMEDIATE AS (SELECT ts, venue, instrument, first(open) AS open, max(high) AS high, min(low) AS low, last(close) AS close, sum(volume) AS volume, sum(quote_volume) AS quote_volume, sum(trades) AS trades FROM "trades_1m" SAMPLE BY 5m ALIGN TO CALENDAR) PARTITION BY MONTH;
 

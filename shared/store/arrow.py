@@ -41,9 +41,10 @@ def arrow_type(column: ColumnType) -> pa.DataType:
             return _SIMPLE[column]
 
 
-def arrow_schema(table: Table) -> pa.Schema:
+def arrow_schema(table: Table, envelope: Sequence[Column] = ENVELOPE) -> pa.Schema:
     """Return the Arrow schema of a table, envelope last."""
-    return pa.schema([(column.name, arrow_type(column.type)) for column in table.columns])
+    columns = (*columns_of(table.message), *envelope)
+    return pa.schema([(column.name, arrow_type(column.type)) for column in columns])
 
 
 def fingerprint(table: Table) -> str:
@@ -52,16 +53,18 @@ def fingerprint(table: Table) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-def arrow_table(table: Table, rows: Sequence[Row]) -> tuple[pa.Table, tuple[Rejected, ...]]:
-    """Return the rows as columns, and the rows that no column can hold."""
+def arrow_table(
+    table: Table, rows: Sequence[Row], envelope: Sequence[Column] = ENVELOPE
+) -> tuple[pa.Table, tuple[Rejected, ...]]:
+    """Return the rows as columns, the message's and those of `envelope`, and the rows that no column can hold."""
     try:
-        return _arrow_table(table, rows), ()
+        return _arrow_table(table, rows, envelope), ()
     except (OverflowError, pa.ArrowInvalid, UnicodeEncodeError):
         rejected = tuple(Rejected(row, reason) for row in rows if (reason := _misfit(table, row)) is not None)
         if not rejected:
             raise
         refused = {id(item.row) for item in rejected}
-        return _arrow_table(table, [row for row in rows if id(row) not in refused]), rejected
+        return _arrow_table(table, [row for row in rows if id(row) not in refused], envelope), rejected
 
 
 def parquet_bytes(table: pa.Table) -> pa.Buffer:
@@ -85,11 +88,11 @@ def messages_of(table: Table, columns: pa.RecordBatch) -> Iterable[AnyMessage]:
         yield message_of(table.message, row)
 
 
-def _arrow_table(table: Table, rows: Sequence[Row]) -> pa.Table:
+def _arrow_table(table: Table, rows: Sequence[Row], envelope: Sequence[Column] = ENVELOPE) -> pa.Table:
     messages = [row.message for row in rows]
     arrays = [pa.array(_values(column, messages), arrow_type(column.type)) for column in columns_of(table.message)]
-    arrays += [pa.array([getattr(row, column.name) for row in rows], arrow_type(column.type)) for column in ENVELOPE]
-    return pa.table(arrays, schema=arrow_schema(table))
+    arrays += [pa.array(list(map(attrgetter(one.name), rows)), arrow_type(one.type)) for one in envelope]
+    return pa.table(arrays, schema=arrow_schema(table, envelope))
 
 
 def _values(column: Column, messages: Sequence[Message]) -> list[Value]:
@@ -100,6 +103,8 @@ def _values(column: Column, messages: Sequence[Message]) -> list[Value]:
         objects = [outer(message) for message in messages]
     convert = _converter(column.type)
     if convert is None:
+        if objects is messages:
+            return list(map(read, messages))
         return [None if one is None else read(one) for one in objects]  # type: ignore[arg-type] # a nested Struct
     return [
         None if one is None or (value := read(one)) is None else convert(value)  # type: ignore[arg-type] # as above

@@ -19,7 +19,7 @@ from shared.errors import DecodeError
 from shared.store.arrow import arrow_table
 from shared.store.columns import Column, Kind, ListOf, MapOf
 from shared.store.port import Rejected, Row
-from shared.store.questdb_schema import BOOK_SIDES, TIME, is_symbol, stored_columns
+from shared.store.questdb_schema import BOOK_SIDES, TIME, is_symbol, stored_columns, stored_envelope
 from shared.store.tables import INT64_MIN, TABLE_BY_NAME, Table
 
 # Market data outside these years has a wrong unit: milliseconds or microseconds taken for nanoseconds, or the reverse.
@@ -37,7 +37,7 @@ _IPC_OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4")
 
 def frame_of(table: Table, rows: Sequence[Row]) -> tuple[pa.Table, tuple[Rejected, ...]]:
     """Return the rows as a frame, and the rows that are refused."""
-    plain, misfits = arrow_table(table, rows)
+    plain, misfits = arrow_table(table, rows, stored_envelope(table))
     refused: dict[int, str] = {}
     for name, check in _CHECKS:
         for column in stored_columns(table):

@@ -12,11 +12,15 @@ from collections.abc import Iterator, Mapping
 import msgspec
 
 from shared.store.columns import Column, Kind
-from shared.store.tables import TABLE_BY_NAME, TABLES, Table, TableClass
+from shared.store.tables import ENVELOPE, TABLE_BY_NAME, TABLES, Table, TableClass
 
 TIME = "ts"
 BOOK_SIDES = frozenset({"bids", "asks"})
 VIEW_TIMEFRAMES = ("1m", "5m", "15m", "1h", "4h", "1d")
+
+FIRST_VIEW = f"trades_{VIEW_TIMEFRAMES[0]}"
+# At each commit the server would read the minute's trades again: that halves the rate of a flood.
+FIRST_VIEW_REFRESH = "EVERY 1m"
 
 # fmt: off
 _SYMBOLS = frozenset((
@@ -85,6 +89,11 @@ def stored_columns(table: Table) -> tuple[Column, ...]:
     return tuple(column for column in table.columns if column.name not in left_out)
 
 
+def stored_envelope(table: Table) -> tuple[Column, ...]:
+    """Return the columns that QuestDB keeps beside the message's own."""
+    return tuple(column for column in stored_columns(table) if column in ENVELOPE)
+
+
 def is_symbol(column: Column) -> bool:
     """Tell whether a column holds one of a few words."""
     return column.type is Kind.TEXT and column.name in _SYMBOLS
@@ -131,9 +140,11 @@ def views_ddl() -> Iterator[str]:
     """Yield the bars from trades, each timeframe from the one before it: `ts` is the open time.
 
     Prices and volumes as in `Bar`; `trades` counts. Of several trades at one time `sequence` tells first and last.
+    The first view is brought up to date when a writer asks for it, and each minute; the others follow it at once.
     """
     base = "trades"
     for timeframe in VIEW_TIMEFRAMES:
+        refresh = FIRST_VIEW_REFRESH if base == "trades" else "IMMEDIATE"
         source = (
             f"arg_min(price, {_ORDER}) AS open, max(price) AS high, min(price) AS low, "
             f"arg_max(price, {_ORDER}) AS close, "
@@ -143,11 +154,21 @@ def views_ddl() -> Iterator[str]:
             "sum(volume) AS volume, sum(quote_volume) AS quote_volume, sum(trades) AS trades"
         )
         yield (
-            f'CREATE MATERIALIZED VIEW IF NOT EXISTS "{view_name(timeframe)}" WITH BASE "{base}" REFRESH IMMEDIATE AS '  # noqa: S608 - own names
+            f'CREATE MATERIALIZED VIEW IF NOT EXISTS "{view_name(timeframe)}" WITH BASE "{base}" REFRESH {refresh} AS '  # noqa: S608 - own names
             f'(SELECT {TIME}, venue, instrument, {source} FROM "{base}" SAMPLE BY {timeframe} ALIGN TO CALENDAR) '
             "PARTITION BY MONTH"
         )
         base = view_name(timeframe)
+
+
+def refresh_ddl() -> str:
+    """Return the statement that brings the bars from trades up to date."""
+    return f'REFRESH MATERIALIZED VIEW "{FIRST_VIEW}" INCREMENTAL'
+
+
+def defer_ddl() -> str:
+    """Return the statement that keeps the first view of an earlier build from being made anew at each commit."""
+    return f'ALTER MATERIALIZED VIEW "{FIRST_VIEW}" SET REFRESH {FIRST_VIEW_REFRESH}'
 
 
 def schema_sql() -> str:

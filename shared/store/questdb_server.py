@@ -1,8 +1,8 @@
 """A local QuestDB without Docker: find the jar and a Java, write the configuration, say how to run it.
 
-In: a directory and free ports. Out: `conf/server.conf` (mode 0600, as the two password files), the command that runs
-the server in the foreground. Never: a default password, a listener beyond loopback, a jar other than the one that
-was tested, settings that take a laptop's whole memory.
+In: a directory and free ports. Out: `conf/server.conf` (mode 0600, as the two password files), `conf/log.conf`, the
+command that runs the server in the foreground. Never: a default password, a listener beyond loopback, a jar other than
+the one that was tested, settings that take a laptop's whole memory or keep its processor busy for nothing.
 
     python -m shared.store.questdb_server --write DIR [--secrets DIR] [--host H]    only the files, for a container
 """
@@ -32,6 +32,17 @@ MAVEN_PLUGIN = "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy"
 USER = "cascade"
 HTTP_PASSWORD, PG_PASSWORD = "http.password", "pg.password"
 CONFIG = Path("conf", "server.conf")
+LOG_CONFIG = Path("conf", "log.conf")
+# At the server's own level each commit logs a dozen lines, which costs more than the commit and grows for ever.
+_LOG = "writers=stdout\nw.stdout.class=io.questdb.log.LogConsoleWriter\nw.stdout.level=ERROR\n"
+_POOLS = ("shared", "http", "http.min", "pg", "wal.apply", "mat.view.refresh", "view.compiler", "export")
+# Workers look for work in a loop before they sleep: by themselves so long that twenty small commits a second keep a
+# processor busy. Like this they sleep sooner, for 5 ms.
+_PATIENCE = {
+    f"{pool}.worker.{name}": value
+    for pool in _POOLS
+    for name, value in (("nap.threshold", "100"), ("sleep.threshold", "1000"), ("sleep.timeout", "5"))
+}
 _HEAP = "512m"
 _PASSWORD_BYTES = 24
 
@@ -134,6 +145,7 @@ def render(ports: ServerPorts, *, http_password: str, pg_password: str, host: st
         "line.auto.create.new.tables": "false",
         "line.auto.create.new.columns": "false",
         "shared.worker.count": "2",
+        **_PATIENCE,
         "cairo.o3.column.memory.size": "256k",
         "cairo.writer.data.append.page.size": "1M",
         "cairo.wal.writer.data.append.page.size": "256k",
@@ -168,6 +180,7 @@ def prepare(
     path = directory / CONFIG
     path.parent.mkdir(exist_ok=True)
     write_private(path, text)
+    write_private(directory / LOG_CONFIG, _LOG)
     return path
 
 

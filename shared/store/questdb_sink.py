@@ -20,9 +20,12 @@ import pyarrow as pa
 from shared.errors import ConfigError, RejectedError, StoreUnavailableError
 from shared.store.questdb_frame import pandas_of, table_name
 from shared.store.questdb_schema import (
+    FIRST_VIEW,
     TIME,
     add_column_ddl,
     columns_ddl,
+    defer_ddl,
+    refresh_ddl,
     table_ddl,
     views_ddl,
 )
@@ -75,6 +78,10 @@ class Sink(Protocol):
         """Put frames into the server's log; raises StoreUnavailableError, or RejectedError when a row is refused."""
         ...
 
+    def refresh(self) -> bool:
+        """Have the server make bars of new trades and tell whether there were none; raises StoreUnavailableError."""
+        ...
+
     def condition(self) -> Condition:
         """Ask how the server does; never raises."""
         ...
@@ -99,6 +106,9 @@ class QuestdbSink:
             self._compare(table)
         for statement in views_ddl():
             self._execute(statement)
+        asked = f"SELECT refresh_type FROM materialized_views() WHERE view_name = '{FIRST_VIEW}'"  # noqa: S608 - our own name
+        if self._query(asked) == [["immediate"]]:
+            self._execute(defer_ddl())
 
     def send(self, frames: Sequence[pa.Table]) -> None:
         """Send frames in one request; raises StoreUnavailableError or RejectedError."""
@@ -127,6 +137,18 @@ class QuestdbSink:
             if error.code is QuestDBErrorCode.AuthError:
                 self.close()  # the password file may be another one by now
             raise StoreUnavailableError(_short(str(error))) from error
+
+    def refresh(self) -> bool:
+        """Ask for bars of all trades that are applied; False while some are not in them yet: ask again."""
+        # What the log holds and the table does not yet is in no bar either.
+        asked = (
+            "SELECT sequencerTxn > refresh_base_table_txn FROM materialized_views() JOIN wal_tables() "  # noqa: S608 - our own name
+            f"ON name = base_table_name WHERE view_name = '{FIRST_VIEW}'"
+        )
+        if self._query(asked) != [[True]]:
+            return True
+        self._ask(refresh_ddl(), HEALTH_TIMEOUT_S)
+        return False
 
     def condition(self) -> Condition:
         """Ask for suspended tables, views that stopped, and the lag."""

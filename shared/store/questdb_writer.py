@@ -2,7 +2,7 @@
 
 In: rows, offered one by one (ticks) or appended as batches that must not be lost. Out: frames to the server, in order,
 each at least once; keys make that once. Threads: `gather` turns offered rows into frames when enough wait or when a
-timer fires, `send` empties the spool, `watch` asks how the server does.
+timer fires, `send` empties the spool, `watch` asks how the server does and has it make bars of new trades.
 Never: a caller that waits for the network, memory or disk without bound, a row that goes uncounted.
 """
 
@@ -27,6 +27,7 @@ from shared.store.tables import TABLE_BY_NAME, Table, TableClass, table_of
 FRAME_ROWS_MAX = 50_000
 SEND_ROWS_MAX = 100_000
 IDLE_WAIT_S = 1.0
+TRADES = "trades"
 JOIN_TIMEOUT_S = 5.0
 
 
@@ -74,6 +75,7 @@ class QuestdbWriter:
         self._is_hurried = False
         self._is_stopping = threading.Event()
         self._has_frames = threading.Event()
+        self._has_new_trades = threading.Event()
         self._trouble = ""
         self._condition = Condition(is_reachable=False, reason="not asked yet")
         self._reachable_ns = 0
@@ -281,8 +283,7 @@ class QuestdbWriter:
         whole = [table for table in tables if table is not None]
         try:
             if whole:
-                self._sink.send(whole)
-                self._count(sent=sum(table.num_rows for table in whole))
+                self._put(whole)
             spool.commit(frames)
         except RejectedError:
             # Perhaps a table is gone, not a row bad.
@@ -294,11 +295,16 @@ class QuestdbWriter:
         self._set_trouble("")
         return True
 
+    def _put(self, tables: Sequence[pa.Table]) -> None:
+        self._sink.send(tables)
+        self._count(sent=sum(table.num_rows for table in tables))
+        if any(table_name(table) == TRADES for table in tables):
+            self._has_new_trades.set()
+
     def _send_carefully(self, table: pa.Table) -> None:
         """Send halves of halves, so that one bad row costs itself alone."""
         try:
-            self._sink.send([table])
-            self._count(sent=table.num_rows)
+            self._put([table])
         except RejectedError as error:
             if table.num_rows == 1:
                 self._dead.write(table_name(table), str(error), text_rows(table), self._wall_ns())
@@ -320,11 +326,24 @@ class QuestdbWriter:
 
     def _watch(self) -> None:
         while not self._is_stopping.is_set():
+            self._refresh()
             self._condition = self._sink.condition()
             if self._condition.is_reachable:
                 self._reachable_ns = self._monotonic_ns()
             self._tell()
             self._is_stopping.wait(self._options.watch_interval_s)
+
+    def _refresh(self) -> None:
+        if not self._has_new_trades.is_set():
+            return
+        self._has_new_trades.clear()
+        try:
+            if self._sink.refresh():
+                return
+        except StoreUnavailableError:
+            # `condition` says why.
+            pass
+        self._has_new_trades.set()
 
     def _set_trouble(self, trouble: str) -> None:
         if trouble != self._trouble:

@@ -1,6 +1,7 @@
 """The bars that QuestDB makes of trades equal our own aggregation, whatever the order and the batches."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -8,6 +9,7 @@ from shared.store.questdb_frame import frame_of
 from shared.store.questdb_reader import QuestdbReader
 from shared.store.questdb_schema import VIEW_TIMEFRAMES
 from shared.store.questdb_sink import QuestdbSink
+from shared.store.questdb_writer import QuestdbWriter
 from shared.store.tables import TABLE_BY_NAME
 from shared.testing.ticks import bars_of, rows_of, trades
 from tests.integration.questdb.conftest import until
@@ -30,6 +32,7 @@ def filled(connected: QuestdbSink) -> QuestdbSink:
         shuffled = list(part)
         random.Random(2).shuffle(shuffled)
         sink.send([frame_of(TABLE_BY_NAME["trades"], shuffled)[0]])
+    until(sink.refresh)
     until(lambda: sink._query("SELECT sum(trades) FROM trades_1d WHERE venue = 'views'") == [[N]])
     return sink
 
@@ -53,8 +56,30 @@ async def test_a_late_trade_corrects_its_bars(filled: QuestdbSink, reader: Quest
     late = trades(30, venue="late", instruments=("L-USDT",), step_ns=10_000_000_000)
     table = TABLE_BY_NAME["trades"]
     filled.send([frame_of(table, rows_of(late[5:]))[0]])
+    until(filled.refresh)
     until(lambda: filled._query("SELECT sum(trades) FROM trades_1h WHERE venue = 'late'") == [[25]])
     filled.send([frame_of(table, rows_of(late[:5]))[0]])
+    until(filled.refresh)
     until(lambda: filled._query("SELECT sum(trades) FROM trades_1h WHERE venue = 'late'") == [[30]])
     (bar,) = await reader.trade_bars("1h", venue="late", instrument="L-USDT")
     assert (bar.open, bar.close) == (late[0].price, late[-1].price)
+
+
+def test_bars_follow_the_writer_without_being_asked_for(
+    make_writer: Callable[[], QuestdbWriter], sink: QuestdbSink
+) -> None:
+    writer = make_writer()
+    for start in range(0, 300, 100):
+        writer.offer(rows_of(trades(300, venue="followed")[start : start + 100]))
+        assert writer.flush(20)
+    until(lambda: sink._query("SELECT sum(trades) FROM trades_1d WHERE venue = 'followed'") == [[300]])
+
+
+def test_a_view_of_an_earlier_build_is_no_longer_made_anew_at_each_commit(sink: QuestdbSink) -> None:
+    def kind() -> list[list[object]]:
+        return sink._query("SELECT refresh_type FROM materialized_views() WHERE view_name = 'trades_1m'")
+
+    sink._execute('ALTER MATERIALIZED VIEW "trades_1m" SET REFRESH IMMEDIATE')
+    until(lambda: kind() == [["immediate"]])
+    sink.prepare()
+    until(lambda: kind() == [["timer"]])

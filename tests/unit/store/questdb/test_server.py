@@ -53,6 +53,14 @@ def test_every_listener_is_on_loopback_and_none_is_open_by_itself(tmp_path: Path
     assert settings["line.auto.create.new.tables"] == "false"
 
 
+def test_the_server_neither_logs_each_commit_nor_spins(tmp_path: Path) -> None:
+    settings = dict(line.split("=", 1) for line in prepare(tmp_path, ServerPorts()).read_text().splitlines())
+    assert "w.stdout.level=ERROR\n" in (tmp_path / "conf" / "log.conf").read_text()
+    for pool in ("shared", "wal.apply", "mat.view.refresh", "http", "pg"):
+        assert int(settings[f"{pool}.worker.sleep.threshold"]) <= 1000
+        assert int(settings[f"{pool}.worker.sleep.timeout"]) <= 10
+
+
 def test_files_for_a_container_keep_the_passwords_elsewhere(tmp_path: Path) -> None:
     assert main(["--write", str(tmp_path / "root"), "--secrets", str(tmp_path / "keys"), "--host", "0.0.0.0"]) == 0
     assert "http.net.bind.to=0.0.0.0:9000" in (tmp_path / "root" / "conf" / "server.conf").read_text()

@@ -38,6 +38,8 @@ class FakeServer:
         self.order: list[str] = []
         self.requests = 0
         self.prepared = 0
+        self.refreshed_at: list[int] = []
+        self.asked_times = 0
         self.asked = Condition(is_reachable=True)
         self.gate = threading.Event()
         self.gate.set()
@@ -67,7 +69,14 @@ class FakeServer:
             self.lies -= 1
             raise StoreUnavailableError("timeout after the rows were taken")
 
+    def refresh(self) -> bool:
+        if self.is_down:
+            raise StoreUnavailableError("refused")
+        self.refreshed_at.append(len(self.rows))
+        return len(self.refreshed_at) >= 3
+
     def condition(self) -> Condition:
+        self.asked_times += 1
         return self.asked if not self.is_down else Condition(is_reachable=False, reason="refused")
 
     def close(self) -> None:
@@ -140,6 +149,22 @@ def test_an_outage_is_a_longer_queue(make: Make, server: FakeServer) -> None:
     assert [key for key in server.order if not key.startswith("event-")] == [str(number) for number in range(3_000)]
     assert writer.status.outages == 1
     until(lambda: writer.status.ready)
+
+
+def test_bars_are_asked_for_after_new_trades_and_not_for_anything_else(make: Make, server: FakeServer) -> None:
+    writer = make()
+    writer.append("order_events", events(10))
+    assert writer.flush(10)
+    writer.offer(rows_of(trades(100)))
+    assert writer.flush(10)
+    # Again and again until nothing is left.
+    until(lambda: len(server.refreshed_at) == 3)
+    assert server.refreshed_at[-1] == 110
+    asked = server.asked_times
+    writer.append("order_events", events(20))
+    assert writer.flush(10)
+    until(lambda: server.asked_times > asked + 2)
+    assert len(server.refreshed_at) == 3
 
 
 def test_a_lost_answer_sends_again_and_the_key_keeps_it_one_row(make: Make, server: FakeServer) -> None:
