@@ -57,3 +57,13 @@ async def whole_history(bus: Bus, stream: str, subject: str) -> AsyncIterator[De
         if len(page) < PAGE:
             return
         start = page[-1].stream_sequence + 1
+
+
+async def newest_history(bus: Bus, stream: str, subject: str, *, reach: int) -> tuple[list[Delivery], bool]:
+    """Return what lies on `subject` among the stream's newest `reach` messages, oldest first, and whether that is all.
+
+    A stream of months is long, and who asks for the newest twenty does not want to wait for all of it.
+    """
+    start = max(1, await bus.last_sequence(stream) - reach + 1)
+    found = await bus.history(stream, subject, start_sequence=start, limit=reach)
+    return found, start == 1

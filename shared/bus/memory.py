@@ -185,6 +185,11 @@ class MemoryBus:
                 found.append(delivery_of(frame, message))
         return found
 
+    async def last_sequence(self, stream: str) -> int:
+        """Return the sequence of the newest message ever stored, 0 when there was none."""
+        await self._client.reach()
+        return self._client.broker.stream(stream).next_sequence - 1
+
     async def request(self, subject: str, message: Message, *, timeout_s: float = 2.0) -> AnyMessage:
         """Ask and await the answer."""
         await self._client.reach(timeout_s)

@@ -204,6 +204,15 @@ class NatsBus:
                     found.append(_looked_up(frame, message))
         return found
 
+    async def last_sequence(self, stream: str) -> int:
+        """Return the sequence of the newest message ever stored, 0 when there was none."""
+        subject = f"{api.API}.STREAM.INFO.{subjects.token(stream)}"
+        found = await ask_until(self._connection, subject, b"", timeout_s=LOOKUP_TIMEOUT_S)
+        answer = api.parse(api.StreamAnswer, found.data)
+        if answer.error is not None:
+            raise BusUnavailableError(f"stream {stream} cannot be asked for its end: {answer.error.description}")
+        return answer.state.last_seq
+
     async def request(self, subject: str, message: Message, *, timeout_s: float = 2.0) -> AnyMessage:
         """Ask once and await the answer; raises BusUnavailableError, at once when nobody listens."""
         await self._connection.reach(timeout_s)

@@ -176,6 +176,10 @@ class Bus(Protocol):
         """Return up to `limit` stored messages on `subject` (wildcards allowed), oldest first."""
         ...
 
+    async def last_sequence(self, stream: str) -> int:
+        """Return the sequence of the newest message that the stream ever stored, 0 when it never stored one."""
+        ...
+
     async def request(self, subject: str, message: Message, *, timeout_s: float = 2.0) -> AnyMessage:
         """Ask and await the answer; raises BusUnavailableError when nobody answers in time."""
         ...

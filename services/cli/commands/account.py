@@ -8,15 +8,19 @@ import msgspec
 import typer
 from rich.table import Table
 
-from services.cli.client import ask, whole_history
+from services.cli.client import ask, newest_history
 from services.cli.commands.options import AsJson, StateDir, console, print_json
-from services.cli.runfile import RunFile, find_running
+from services.cli.runfile import find_running
 from services.cli.summary import iso_time
 from services.cli.view import amount, number
 from shared.bus import streams, subjects
 from shared.bus.port import Bus
 from shared.errors import UnavailableError
 from shared.messages import TERMINAL_STATES, AccountSnapshot, OrderEvent
+
+# An order leaves an intent, an approval and a few events.
+MESSAGES_AN_ORDER = 16
+REACH_MIN = 2_000
 
 Limit = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many of the newest to show.")]
 
@@ -69,8 +73,7 @@ def orders(
 ) -> None:
     """Show the open and the newest orders."""
     run = find_running(state_dir)
-    found = latest_orders(ask(run, _order_events))
-    shown = [order for order in found if order.is_open or not open_only][-limit:]
+    shown = ask(run, lambda bus: newest_orders(bus, run.venue, limit, open_only=open_only))
     if as_json:
         print_json(shown)
         return
@@ -94,7 +97,7 @@ def orders(
 def balances(state_dir: StateDir = None, as_json: AsJson = False) -> None:
     """Show what the account holds and what it is worth."""
     run = find_running(state_dir)
-    snapshot = ask(run, lambda bus: _last_account(bus, run))
+    snapshot = ask(run, lambda bus: _last_account(bus, run.venue))
     if snapshot is None:
         raise UnavailableError("no account was reported yet: execution says it after the first market step")
     view = account_view(snapshot)
@@ -162,11 +165,22 @@ def _order_view(event: OrderEvent) -> OrderView:
     )
 
 
-async def _order_events(bus: Bus) -> list[OrderEvent]:
-    found = [delivery.message async for delivery in whole_history(bus, streams.ORDERS, "ord.event.>")]
-    return [message for message in found if isinstance(message, OrderEvent)]
+async def newest_orders(bus: Bus, venue: str, limit: int, *, open_only: bool = False) -> list[OrderView]:
+    """Return the newest `limit` orders, oldest first, and read no more of the stream than they need."""
+    reach = max(REACH_MIN, limit * MESSAGES_AN_ORDER)
+    wanted = limit
+    if open_only:
+        account = await _last_account(bus, venue)
+        wanted = min(limit, account.open_orders) if account is not None else limit
+    while True:
+        deliveries, is_all = await newest_history(bus, streams.ORDERS, "ord.event.>", reach=reach)
+        events = [message for delivery in deliveries if isinstance(message := delivery.message, OrderEvent)]
+        shown = [order for order in latest_orders(events) if order.is_open or not open_only][-limit:]
+        if is_all or len(shown) >= wanted:
+            return shown
+        reach *= 4
 
 
-async def _last_account(bus: Bus, run: RunFile) -> AccountSnapshot | None:
-    last = await bus.last(streams.ACCOUNTS, subjects.account(run.venue))
+async def _last_account(bus: Bus, venue: str) -> AccountSnapshot | None:
+    last = await bus.last(streams.ACCOUNTS, subjects.account(venue))
     return last.message if last is not None and isinstance(last.message, AccountSnapshot) else None

@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from services.cli.client import ask, whole_history
+from services.cli.client import ask, newest_history
 from services.cli.commands.options import AsJson, StateDir, print_json
 from services.cli.runfile import find_running
 from services.cli.summary import QUIET_ACTIONS, iso_time
@@ -16,6 +16,8 @@ from shared.bus.port import Bus, Delivery
 from shared.messages import AnyMessage, DecisionRecord, OrderRefused
 
 QUEUE_MAX = 10_000
+REACH_MIN = 2_000
+MESSAGES_A_DECISION = 16
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -83,14 +85,25 @@ async def _show(bus: Bus, limit: int, everything: bool, follow: bool, show: Call
     if follow:
         await bus.subscribe("decision.>", hear)
         await bus.subscribe("ord.refused.>", hear)
-    messages = [delivery.message async for delivery in whole_history(bus, streams.DECISIONS, "decision.>")]
-    messages += [delivery.message async for delivery in whole_history(bus, streams.ORDERS, "ord.refused.>")]
-    for entry in entries(messages, everything=everything)[-limit:]:
+    for entry in await newest_entries(bus, limit, everything=everything):
         show(entry)
     while follow:
         message = await queue.get()
         for entry in entries([message], everything=everything):
             show(entry)
+
+
+async def newest_entries(bus: Bus, limit: int, *, everything: bool) -> list[Entry]:
+    """Return the newest `limit` entries, oldest first, and read no more of the streams than they need."""
+    reach = max(REACH_MIN, limit)
+    while True:
+        decisions, is_all = await newest_history(bus, streams.DECISIONS, "decision.>", reach=reach)
+        # Refusals stand in a fuller stream: more of it is read for the same time.
+        refusals, _ = await newest_history(bus, streams.ORDERS, "ord.refused.>", reach=reach * MESSAGES_A_DECISION)
+        found = entries((delivery.message for delivery in (*decisions, *refusals)), everything=everything)
+        if is_all or len(found) >= limit:
+            return found[-limit:]
+        reach *= 4
 
 
 def _of_decision(record: DecisionRecord) -> Entry:

@@ -42,6 +42,14 @@ async def test_history_pages_through_a_pattern_oldest_first(stage: Stage, bus: B
     assert await bus.history("ORDERS", "ord.none") == []
 
 
+async def test_the_end_of_a_stream_is_known_without_reading_it(stage: Stage, bus: Bus) -> None:
+    assert await bus.last_sequence("SMALL") == 0
+    for number in range(8):
+        await bus.publish("small.a", note(number), message_id=str(number))
+    assert await bus.last_sequence("SMALL") == 8
+    assert [d.stream_sequence for d in await bus.history("SMALL", "small.>", start_sequence=7)] == [7, 8]
+
+
 async def test_history_passes_over_unreadable_frames_and_counts_them(stage: Stage, bus: Bus) -> None:
     await bus.publish("ord.a", note(1), message_id="1")
     await stage.send_raw("ord.a", b"junk")
