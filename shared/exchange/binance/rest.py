@@ -21,6 +21,7 @@ from shared.exchange.live.clock import VenueClock
 from shared.exchange.live.config import WireConfig
 from shared.exchange.live.outcome import Answer, Outcome, is_operating, judge_answer, judge_exception, safe_text
 from shared.exchange.live.retry import retry_read
+from shared.exchange.live.session import venue_session
 
 RECV_WINDOW_MS = 5_000
 BANNED = 418
@@ -82,8 +83,7 @@ class BinanceRest:
             if self.session is None or self._client is None:
                 # ccxt's modules take a second to import: the loop has other things to do.
                 ccxt = await asyncio.to_thread(importlib.import_module, "ccxt.async_support")
-                timeout = aiohttp.ClientTimeout(connect=self.config.connect_timeout_s)
-                self.session = aiohttp.ClientSession(timeout=timeout)
+                self.session = venue_session(self.config.connect_timeout_s)
                 self._client = self._make(ccxt, self.session)
             if not self.clock.is_measured:
                 await self.clock.measure()

@@ -21,7 +21,7 @@ SERVER_ERROR = 500
 CLIENT_ERROR = 400
 _QUERY = re.compile(r"\?\S*")
 # What a body that is no answer makes of a parser.
-_UNPARSABLE = (TypeError, KeyError, IndexError, AttributeError, ValueError, ArithmeticError)
+_UNPARSABLE = (TypeError, KeyError, IndexError, AttributeError, ValueError, ArithmeticError, RecursionError)
 
 
 class Outcome(StrEnum):

@@ -20,6 +20,7 @@ from shared.exchange.live.config import WireConfig
 from shared.exchange.live.limits import PriorityBucket, VenueLimits
 from shared.exchange.live.outcome import Answer, Outcome, is_operating, judge_answer, judge_exception, safe_text
 from shared.exchange.live.retry import retry_read
+from shared.exchange.live.session import venue_session
 from shared.exchange.mexc.shapes import Refusal, ServerTime
 from shared.exchange.mexc.words import (
     BURST,
@@ -51,7 +52,7 @@ class MexcRest:
 
     def __init__(self, config: WireConfig, *, random: Random | None = None) -> None:
         self.config, self._random = config, random or Random()
-        self.session = aiohttp.ClientSession()
+        self.session = venue_session(config.connect_timeout_s)
         self.limits = VenueLimits(
             PriorityBucket(REQUESTS_PER_S, burst=BURST),
             PriorityBucket(ORDERS_PER_S, burst=BURST),
@@ -130,7 +131,7 @@ class MexcRest:
             except Exception as error:
                 if not is_operating(error):
                     raise
-                raise judge_exception(error).error() from error
+                raise judge_exception(error, is_idempotent=urgent).error() from error
             if urgent and answer.code in ORDER_NOT_FOUND and answer.status < 500:
                 raise NoSuchOrderError(answer.message)
             verdict = judge_answer(answer, CODES)
