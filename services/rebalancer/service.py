@@ -34,6 +34,7 @@ from services.rebalancer.core import (
 from services.rebalancer.market import OpenSteps, holdings_of, is_newer
 from services.rebalancer.memory import Remembered, StateMemory
 from services.rebalancer.telemetry import Telemetry
+from services.rebalancer.trading import TradingWatch
 from shared.bus import subjects
 from shared.bus.port import Bus, Delivery, Subscription
 from shared.bus.streams import ACCOUNTS, MD_BARS, ORDERS, STATE_BUCKET
@@ -85,6 +86,7 @@ class RebalancerService:
         self._state = RebalancerState()
         self._account: AccountSnapshot | None = None
         self._steps = OpenSteps()
+        self._trading = TradingWatch(bus)
         self._outbox: list[tuple[str, Message, str]] = []
         self._lock = asyncio.Lock()
         self._memory: StateMemory | None = None
@@ -116,6 +118,7 @@ class RebalancerService:
         if account is not None:
             await self.on_account(account)
         self._subscriptions = [
+            await self._trading.open(),
             await self._bus.consume(ORDERS, DURABLE, self.on_order, filters=self._order_filters()),
             await self._bus.consume(ACCOUNTS, DURABLE, self.on_account, filters=(subjects.account(self._venue),)),
             await self._bus.consume(MD_BARS, DURABLE, self.on_market, filters=self._market_filters()),
@@ -169,7 +172,8 @@ class RebalancerService:
         closes = await self._closes(closed, stream_sequence)
         holdings = holdings_of(account, assets, self._quote)
         volumes = self._steps.volumes(closed.close_time_ns) if self._params.config.wants_volumes else {}
-        await self._handle(BarsArrived(closed.close_time_ns, closes, holdings, volumes))
+        withheld = await self._trading.why_not()
+        await self._handle(BarsArrived(closed.close_time_ns, closes, holdings, volumes, withheld))
         self._steps.forget(closed.close_time_ns)
 
     async def _closes(self, closed: BarsClosed, stream_sequence: int) -> dict[str, Decimal]:

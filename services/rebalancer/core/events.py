@@ -25,13 +25,15 @@ class Holdings(msgspec.Struct, frozen=True):
 class BarsArrived(msgspec.Struct, frozen=True, tag=True):
     """Say that all bars of a close time are there. `closes` leaves out what has no bar; `holdings` are the newest.
 
-    `volumes` are the bars' volumes in quote units, told only to a strategy that weighs by them.
+    `volumes` are the bars' volumes in quote units, told only to a strategy that weighs by them. `withheld` says why no
+    plan may be opened now whatever the rules say (trading is halted); empty: one may be.
     """
 
     close_time_ns: int
     closes: dict[str, Decimal]
     holdings: Holdings
     volumes: dict[str, Decimal] = {}
+    withheld: str = ""
 
 
 class OrderChanged(msgspec.Struct, frozen=True, tag=True):

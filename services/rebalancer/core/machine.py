@@ -104,6 +104,8 @@ def _obstacle(state: RebalancerState, event: BarsArrived, params: Params, now_ns
         return ("the strategy is switched off: set enabled to true",)
     if state.paused is not None:
         return (f"paused by {state.paused.user}: {state.paused.reason}",)
+    if event.withheld:
+        return (event.withheld,)
     age_s = (now_ns - event.close_time_ns) // NANOSECONDS_PER_SECOND
     if age_s > config.bar_age_max_s:
         return (f"the bars are {age_s} s old, more than bar_age_max_s {config.bar_age_max_s}: no decision on them",)

@@ -220,3 +220,58 @@ async def test_weights_file_is_read_at_the_start(tmp_path: Path, text: str | Non
     service = await build(made)
     assert service._params.config.given("target_weights", "A-USDT") == 5
     assert json.loads(msgspec.json.encode(service._params.config))["target_mode"] == "market_cap"
+
+
+@pytest.mark.parametrize("state", [TradingState.HALTED, TradingState.REDUCING])
+async def test_no_plan_is_opened_while_trading_is_not_active(state: TradingState) -> None:
+    async with stack() as made:
+        await trading(made, TradingState.ACTIVE)
+        await made.launch()
+        await made.reached(await made.market(FLAT))
+        before = await made.intents()
+        await trading(made, state)
+        for _ in range(2):
+            await made.reached(await made.market(PUMP))
+        assert await made.intents() == before
+        last = (await made.records())[-1]
+        assert last.action == "none"
+        assert last.notes == (f"trading is {state.value.upper()} by test (test): no plan until it is resumed",)
+        await trading(made, TradingState.ACTIVE)
+        await made.reached(await made.market(PUMP))
+        # Nothing cooled down meanwhile: the asset fires at the first close that it may.
+        assert next(intent.instrument for intent in (await made.intents())[len(before) :]) == "A-USDT"
+        assert (await made.records())[-1].action == "upside"
+
+
+async def test_a_halt_from_before_the_start_is_in_force_and_its_missed_end_is_found() -> None:
+    async with stack() as made:
+        await trading(made, TradingState.HALTED)
+        service = await made.launch()
+        await made.reached(await made.market(FLAT))
+        assert not await made.intents()
+        # As if the connection had been down when trading was resumed.
+        await service._subscriptions[0].stop()
+        await trading(made, TradingState.ACTIVE)
+        await made.reached(await made.market(FLAT))
+        assert len(await made.intents()) == 4
+
+
+async def test_a_plan_under_way_is_finished_though_trading_is_halted_meanwhile() -> None:
+    async with stack() as made:
+        await trading(made, TradingState.ACTIVE)
+        await made.launch()
+        await made.reached(await made.market(FLAT))
+        made.gate.clear()
+        at_ns = await made.market(PUMP)
+        await until(lambda: made.services[0][0].state.plan is not None)
+        await trading(made, TradingState.HALTED)
+        made.gate.set()
+        await made.reached(at_ns)
+        assert [intent.side.value for intent in (await made.intents())[4:]] == ["sell", "buy", "buy", "buy"]
+
+
+async def test_before_risk_reports_a_state_plans_are_opened_and_risk_judges() -> None:
+    async with stack() as made:
+        await made.launch()
+        await made.reached(await made.market(FLAT))
+        assert len(await made.intents()) == 4
