@@ -15,6 +15,8 @@ STREAM_URL = "wss://stream.binance.com:9443/ws"
 WS_API_URL = "wss://ws-api.binance.com:443/ws-api/v3"
 
 WEIGHT_PER_MINUTE = 6_000
+# Of that, questions leave so much to orders and cancels at any time.
+RESERVE = 200
 ORDERS_PER_10_S = 100
 # What the venue wants to rest after a refusal that names no time: its window is a minute, its shortest ban is two.
 PAUSE_S = 60.0
@@ -51,5 +53,7 @@ def ws_api_url(config: WireConfig) -> str:
 def limits(config: WireConfig) -> VenueLimits:
     """Return Binance's limits of one address and one account."""
     return VenueLimits(
-        PriorityBucket(WEIGHT_PER_MINUTE, 60.0), PriorityBucket(ORDERS_PER_10_S, 10.0), wait_max_s=config.wait_max_s
+        PriorityBucket(WEIGHT_PER_MINUTE, 60.0, reserve=RESERVE),
+        PriorityBucket(ORDERS_PER_10_S, 10.0),
+        wait_max_s=config.wait_max_s,
     )

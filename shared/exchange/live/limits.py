@@ -22,15 +22,19 @@ class PriorityBucket(TokenBucket):
     """Be a token bucket that serves the most urgent first, in order among equals.
 
     In any window of `window_s` at most `limit` tokens are spent: `burst` at once, and the rest as they come in.
+    Questions leave `reserve` tokens in it, so that an order after many of them finds its turn at once.
     """
 
     def __init__(
-        self, limit: float, window_s: float = 1.0, *, burst: float | None = None,
+        self, limit: float, window_s: float = 1.0, *, burst: float | None = None, reserve: float = 0.0,
         now_ns: Callable[[], int] = monotonic_ns, sleep: Sleep = asyncio.sleep,
     ) -> None:  # fmt: skip
         burst = max(1.0, limit / 2) if burst is None else burst
         if limit <= burst:
             raise ValueError(f"limit must be above burst, got {limit} and {burst}")
+        if not 0 <= reserve < burst:
+            raise ValueError(f"reserve must lie between 0 and burst ({burst}), got {reserve}")
+        self._reserve = reserve
         # What a full bucket holds and what flows into it meanwhile must fit into the window together.
         super().__init__((limit - burst) / window_s, burst, now_ns=now_ns, sleep=sleep)
         self._waiting: list[tuple[int, int, asyncio.Event]] = []
@@ -46,12 +50,13 @@ class PriorityBucket(TokenBucket):
         return max(0.0, min(tokens, self._burst) - self._level()) / self._rate
 
     async def take(self, tokens: float = 1.0, priority: int = READS) -> None:
-        """Wait until `tokens` (at most `burst`) may be spent and nobody more urgent waits.
+        """Wait until `tokens` (at most what `burst` leaves) may be spent and nobody more urgent waits.
 
         Raises UnavailableError, with nothing spent, when too many wait already and this is not urgent.
         """
-        tokens = min(tokens, self._burst)
-        if not self._waiting and self._level() >= tokens:
+        reserve = self._reserve if priority == READS else 0.0
+        tokens = min(tokens, self._burst - reserve)
+        if not self._waiting and self._level() >= tokens + reserve:
             self._tokens -= tokens
             return
         if len(self._waiting) >= WAITING_MAX and priority != URGENT:
@@ -65,7 +70,7 @@ class PriorityBucket(TokenBucket):
                     # Whoever leaves wakes the first; only the first watches the bucket.
                     await mine.wait()
                     mine.clear()
-                elif (missing := tokens - self._level()) > 0:
+                elif (missing := tokens + reserve - self._level()) > 0:
                     await self._sleep(missing / self._rate)
                 else:
                     self._tokens -= tokens

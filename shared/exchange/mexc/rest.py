@@ -30,6 +30,7 @@ from shared.exchange.mexc.words import (
     ORDERS_PER_S,
     PAUSES_S,
     REQUESTS_PER_S,
+    RESERVE,
 )
 
 RECV_WINDOW_MS = 5_000
@@ -54,7 +55,7 @@ class MexcRest:
         self.config, self._random = config, random or Random()
         self.session = venue_session(config.connect_timeout_s)
         self.limits = VenueLimits(
-            PriorityBucket(REQUESTS_PER_S, burst=BURST),
+            PriorityBucket(REQUESTS_PER_S, burst=BURST, reserve=RESERVE),
             PriorityBucket(ORDERS_PER_S, burst=BURST),
             wait_max_s=config.wait_max_s,
         )

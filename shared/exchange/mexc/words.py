@@ -14,8 +14,9 @@ VENUE = "mexc"
 REST_URL = "https://api.mexc.com"
 WS_URL = "wss://wbs-api.mexc.com/ws"
 SUBSCRIPTIONS_PER_SOCKET = 30
-# MEXC's own limit for orders and cancels together, and what we allow ourselves for everything.
-ORDERS_PER_S, REQUESTS_PER_S, BURST = 12.0, 20.0, 4.0
+# MEXC's own limit for orders and cancels together, and what we allow ourselves for everything; of a burst, questions
+# leave so much to an order or a cancel.
+ORDERS_PER_S, REQUESTS_PER_S, BURST, RESERVE = 12.0, 20.0, 4.0, 2.0
 
 DEPTH = "spot@public.aggre.depth.v3.api.pb@100ms@"
 DEALS = "spot@public.aggre.deals.v3.api.pb@100ms@"

@@ -156,6 +156,28 @@ async def test_an_order_counts_against_both_limits() -> None:
     assert time.now_ns >= 2.4 * SECOND
 
 
+async def test_an_order_after_many_questions_has_its_turn_at_once() -> None:
+    time = VirtualTime()
+    requests = PriorityBucket(20.0, burst=4.0, reserve=2.0, now_ns=time.read, sleep=time.sleep)
+    limits = VenueLimits(requests, bucket_of(time), wait_max_s=10.0, now_ns=time.read)
+    for _ in range(12):
+        await limits.read()
+    asked_ns = time.now_ns
+    assert asked_ns > 0
+    await limits.order()
+    await limits.cancel()
+    assert time.now_ns == asked_ns
+    # A question larger than what the reserve leaves still has its turn.
+    await limits.read(4.0)
+    assert time.now_ns > asked_ns
+
+
+@pytest.mark.parametrize("reserve", [-1.0, 4.0])
+def test_a_reserve_that_leaves_nothing_is_refused(reserve: float) -> None:
+    with pytest.raises(ValueError, match="reserve"):
+        PriorityBucket(20.0, burst=4.0, reserve=reserve)
+
+
 @pytest.mark.parametrize(("limit", "burst"), [(4.0, 4.0), (1.0, 2.0)])
 def test_a_burst_as_large_as_the_limit_is_refused(limit: float, burst: float) -> None:
     with pytest.raises(ValueError, match="above burst"):
