@@ -27,6 +27,9 @@ from shared.domain import performance
 from shared.domain.performance import Series
 from shared.errors import ConfigError
 
+# A cluster that adds machines first may take minutes; one that lost the trial would take for ever.
+RAY_TRIAL_S = 1_800.0
+
 
 class Trial(msgspec.Struct, frozen=True):
     """Hold what one set of rules came to over the whole range; `refused` says why it did not run, else it is empty.
@@ -114,7 +117,8 @@ def evaluator(
     Raises ConfigError when Ray is asked for and not installed, or does not answer.
     """
     if ray_address is not None:
-        yield _on_ray(market, settings, ray_address)
+        with _on_ray(market, settings, ray_address) as evaluate:
+            yield evaluate
     elif processes <= 1:
         yield lambda jobs: map(Runner(market, settings).run, jobs)
     else:
@@ -124,7 +128,8 @@ def evaluator(
             yield lambda jobs: pool.map(_run_prepared, jobs)
 
 
-def _on_ray(market: MarketArrays, settings: BacktestSettings, address: str) -> Evaluate:
+@contextmanager
+def _on_ray(market: MarketArrays, settings: BacktestSettings, address: str) -> Iterator[Evaluate]:
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError as error:
@@ -133,17 +138,33 @@ def _on_ray(market: MarketArrays, settings: BacktestSettings, address: str) -> E
             "use --processes"
         ) from error
     try:
-        ray.init(address=None if address == "local" else address, ignore_reinit_error=True, include_dashboard=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+        ray.init(
+            address=None if address == "local" else address,
+            include_dashboard=False if address == "local" else None,
+            logging_level="ERROR",
+            log_to_driver=False,
+        )
+    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
         raise ConfigError(f"--ray {address}: {error}") from error
-    shared = ray.put((market, settings))
-    task = ray.remote(_run_remote)
+    try:
+        # The market goes to each machine once, and each of its workers prepares it once.
+        shared = ray.put((market, settings))
+        task = ray.remote(_run_remote)
 
-    def evaluate(jobs: Sequence[Job]) -> Iterator[Trial]:
-        for waiting in [task.remote(shared, job) for job in jobs]:
-            yield ray.get(waiting)
+        def evaluate(jobs: Sequence[Job]) -> Iterator[Trial]:
+            for waiting in [task.remote([shared], shared.hex(), job) for job in jobs]:
+                try:
+                    yield ray.get(waiting, timeout=RAY_TRIAL_S)
+                except ray.exceptions.RayError as error:
+                    reason = str(error).strip().splitlines()[-1]
+                    raise ConfigError(
+                        f"--ray {address}: a trial failed there ({reason}): install this version of Cascade on every "
+                        "machine of the cluster"
+                    ) from error
 
-    return evaluate
+        yield evaluate
+    finally:
+        ray.shutdown()
 
 
 _prepared: list[Runner] = []
@@ -157,5 +178,11 @@ def _run_prepared(job: Job) -> Trial:
     return _prepared[0].run(job)
 
 
-def _run_remote(shared: tuple[MarketArrays, BacktestSettings], job: Job) -> Trial:
-    return Runner(*shared).run(job)
+_remote: dict[str, Runner] = {}
+
+
+def _run_remote(shared: list[Any], key: str, job: Job) -> Trial:
+    if key not in _remote:
+        _remote.clear()
+        _remote[key] = Runner(*importlib.import_module("ray").get(shared[0]))
+    return _remote[key].run(job)
