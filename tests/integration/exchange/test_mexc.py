@@ -21,7 +21,8 @@ from shared.exchange.port import (
     VenueTrade,
 )
 from shared.messages import Liquidity, OrderState, OrderType, Side, TimeInForce
-from shared.testing.sandbox import Sandbox, running_sandbox
+from shared.testing.sandbox import Sandbox
+from tests.integration.sandbox.in_process import sandbox_in_process
 from tests.unit.exchange.mexc.frames_of import Sink
 
 D = Decimal
@@ -112,7 +113,7 @@ async def account_of(sandbox: Sandbox, **changes: float | str) -> AsyncIterator[
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    async with running_sandbox("mexc", still=True, symbols=MARKET) as venue:
+    async with sandbox_in_process("mexc", still=True, symbols=[MARKET]) as venue:
         yield venue
 
 
@@ -349,8 +350,9 @@ async def test_a_key_that_may_withdraw_or_not_trade_or_is_wrong_is_refused(sandb
     await venue.close()
 
 
-async def test_a_venue_that_is_not_there_is_unavailable(sandbox: Sandbox) -> None:
-    await sandbox.stop()
+async def test_a_venue_that_is_not_there_is_unavailable() -> None:
+    async with sandbox_in_process("mexc", still=True, symbols=[MARKET]) as sandbox:
+        pass
     for side in (MexcVenue(config_of(sandbox)), MexcMarket(config_of(sandbox))):
         with pytest.raises(UnavailableError):
             if isinstance(side, MexcVenue):

@@ -14,6 +14,7 @@ from shared.exchange.mexc import MexcMarket
 from shared.exchange.port import Streams
 from shared.messages import FeedState
 from shared.testing.sandbox import Sandbox, running_sandbox
+from tests.integration.sandbox.in_process import sandbox_in_process
 from tests.integration.exchange.test_mexc import config_of, until
 from tests.unit.exchange.mexc.frames_of import Sink
 
@@ -24,7 +25,7 @@ Levels = tuple[tuple[float, float], ...]
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    async with running_sandbox("mexc", still=True, symbols="BTCUSDT,HUSDT") as venue:
+    async with sandbox_in_process("mexc", still=True, symbols=["BTCUSDT", "HUSDT"]) as venue:
         yield venue
 
 
@@ -179,7 +180,7 @@ async def test_candles_are_closed_ones_and_come_once(sandbox: Sandbox) -> None:
 
 async def test_thirty_one_subscriptions_take_two_sockets() -> None:
     names = [f"S{number:02d}" for number in range(11)]
-    async with running_sandbox("mexc", still=True, symbols=",".join(f"{name}USDT" for name in names)) as venue:
+    async with sandbox_in_process("mexc", still=True, symbols=[f"{name}USDT" for name in names]) as venue:
         tokens = tuple(f"{name}-USDT" for name in names)
         async with market_of(venue, Streams(), tokens) as (market, _):
             await until(lambda: all(market.book(token) for token in tokens))
