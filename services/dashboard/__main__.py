@@ -9,9 +9,14 @@ from shared.lifecycle import Runtime, run
 async def build(runtime: Runtime) -> DashboardService:
     """Compose the service from its runtime."""
     config = runtime.settings.section("dashboard", DashboardConfig)
-    mode = runtime.settings.stack.mode.value
+    stack = runtime.settings.stack
     return DashboardService(
-        runtime.bus, config, venue=runtime.venue, web=lambda service: WebServer(service, config, mode=mode)
+        runtime.bus,
+        config,
+        venue=runtime.venue,
+        web=lambda service: WebServer(service, config, mode=stack.mode.value),
+        markets=stack.assets,
+        has_quotes=stack.mode.is_wire,
     )
 
 

@@ -18,8 +18,10 @@ from shared.errors import BusUnavailableError
 from shared.messages import AnyMessage, Command, CommandReply
 
 LIVE = ("acct.>", "decision.>", "ord.event.>", "ord.refused.>", "hb.>", "risk.state", "md.closed.>", "md.bar.>")
+QUOTES = ("md.bbo.>", "md.trade.>")
 PAST = ((streams.ACCOUNTS, "acct.>"), (streams.DECISIONS, "decision.>"), (streams.ORDERS, "ord.event.>"))
 PAGE = 1_000
+FIRST = 10
 EARLY_MAX = 100_000
 
 
@@ -39,17 +41,32 @@ class DashboardService:
     """Keep the board up to date and carry the operator's commands."""
 
     def __init__(
-        self, bus: Bus, config: DashboardConfig, *, venue: str, web: Callable[["DashboardService"], Web]
+        self,
+        bus: Bus,
+        config: DashboardConfig,
+        *,
+        venue: str,
+        web: Callable[["DashboardService"], Web],
+        markets: tuple[str, ...] = (),
+        has_quotes: bool = False,
     ) -> None:
-        self.board = Board(venue=venue, equity_points_max=config.equity_points_max, decisions_max=config.decisions_max)
+        self.board = Board(
+            venue=venue,
+            equity_points_max=config.equity_points_max,
+            decisions_max=config.decisions_max,
+            markets=markets,
+        )
         self._bus = bus
+        self._recall_max = config.recall_max
+        # A replay as fast as it can has no quotes worth following.
+        self._live = (*LIVE, subjects.status(venue), *(QUOTES if has_quotes else ()))
         self._web = web(self)
         self._subscriptions: list[Subscription] = []
         self._early: deque[AnyMessage] | None = deque(maxlen=EARLY_MAX)
 
     async def start(self) -> None:
         """Read the recent past, listen from now on, and open the page."""
-        for subject in (*LIVE, subjects.status(self.board.venue)):
+        for subject in self._live:
             self._subscriptions.append(await self._bus.subscribe(subject, self._hear))
         for stream, subject in PAST:
             await self._recall(stream, subject)
@@ -94,7 +111,11 @@ class DashboardService:
         self.hear(delivery.message)
 
     async def _recall(self, stream: str, subject: str) -> None:
-        start = 1
+        """Tell the board the newest part, and of the accounts the first one, which is where the return is from."""
+        start = max(1, await self._bus.last_sequence(stream) - self._recall_max + 1)
+        if stream == streams.ACCOUNTS and start > 1:
+            for delivery in await self._bus.history(stream, subject, limit=FIRST):
+                self.board.apply(delivery.message)
         while True:
             page = await self._bus.history(stream, subject, start_sequence=start, limit=PAGE)
             for delivery in page:

@@ -14,16 +14,18 @@ from shared.messages import (
     AnyMessage,
     Bar,
     BarsClosed,
+    Bbo,
     DecisionRecord,
     Heartbeat,
     MarketStatus,
     OrderEvent,
     OrderRefused,
     RiskState,
+    TradeBatch,
 )
 
 QUIET_ACTIONS = frozenset({"none", "wait"})
-FILLS_MAX = 40
+REFUSALS_MAX = 40
 
 
 class EquityPoint(msgspec.Struct, frozen=True):
@@ -33,11 +35,25 @@ class EquityPoint(msgspec.Struct, frozen=True):
     equity: Decimal
 
 
+class Ticker(msgspec.Struct):
+    """Hold a market's newest prices, each with its time; `moved` is the sign of the last change of price."""
+
+    bid: float | None = None
+    ask: float | None = None
+    quoted_at_ns: int = 0
+    last: float | None = None
+    traded_at_ns: int = 0
+    moved: int = 0
+
+
 class Board:
     """Hold the newest truth; `version` rises with every change that a page could show."""
 
-    def __init__(self, *, venue: str, equity_points_max: int, decisions_max: int) -> None:
+    def __init__(
+        self, *, venue: str, equity_points_max: int, decisions_max: int, markets: tuple[str, ...] = ()
+    ) -> None:
         self.venue = venue
+        self.markets = markets
         self.version = 0
         self.account: AccountSnapshot | None = None
         self.equity: list[EquityPoint] = []
@@ -47,16 +63,15 @@ class Board:
         self.decisions: deque[DecisionRecord] = deque(maxlen=decisions_max)
         self.last_look: DecisionRecord | None = None
         self.orders: OrderedDict[str, OrderEvent] = OrderedDict()
-        self.fills: deque[OrderEvent] = deque(maxlen=FILLS_MAX)
-        self.refusals: deque[OrderRefused] = deque(maxlen=FILLS_MAX)
+        self.refusals: deque[OrderRefused] = deque(maxlen=REFUSALS_MAX)
         self.services: dict[tuple[str, str], Heartbeat] = {}
         self.trading: RiskState | None = None
         self.market: BarsClosed | None = None
         self.market_status: MarketStatus | None = None
-        self.closes: dict[str, float] = {}
+        self.feeds: dict[str, MarketStatus] = {}
+        self.tickers: dict[str, Ticker] = {}
         self._equity_points_max = equity_points_max
         self._seen_decisions: deque[str] = deque(maxlen=4 * decisions_max)
-        self._seen_fills: deque[str] = deque(maxlen=4 * FILLS_MAX)
 
     def apply(self, message: AnyMessage) -> None:
         """Fold one message in; what is older than what is shown, or seen before, changes nothing."""
@@ -78,9 +93,18 @@ class Board:
                 if self.market is None or message.close_time_ns > self.market.close_time_ns:
                     self.market = message
             case Bar():
-                self.closes[message.instrument] = message.close
+                self._move(message.instrument, message.close, message.close_time_ns)
+            case Bbo():
+                if (ticker := self._ticker(message.instrument)).quoted_at_ns <= message.ts_event_ns:
+                    ticker.bid, ticker.ask = message.bid_price, message.ask_price
+                    ticker.quoted_at_ns = message.ts_event_ns
+            case TradeBatch():
+                for trade in message.trades:
+                    self._move(trade.instrument, trade.price, trade.ts_event_ns)
             case MarketStatus(instrument=None):
                 self.market_status = message
+            case MarketStatus(instrument=str(name)):
+                self.feeds[name] = message
             case _:
                 return
         self.version += 1
@@ -88,6 +112,21 @@ class Board:
     def open_orders(self) -> list[OrderEvent]:
         """Return the orders that the venue may still act on, newest first."""
         return [event for event in reversed(self.orders.values()) if not event.state.is_terminal]
+
+    def _ticker(self, instrument: str) -> Ticker:
+        return self.tickers.setdefault(instrument, Ticker())
+
+    def _move(self, instrument: str, price: float, at_ns: int) -> None:
+        ticker = self._ticker(instrument)
+        if at_ns < ticker.traded_at_ns:
+            return
+        if ticker.last is not None and price != ticker.last:
+            ticker.moved = 1 if price > ticker.last else -1
+        ticker.last, ticker.traded_at_ns = price, at_ns
+
+    def past_orders(self) -> list[OrderEvent]:
+        """Return the orders that are over, newest first."""
+        return [event for event in reversed(self.orders.values()) if event.state.is_terminal]
 
     def _apply_account(self, snapshot: AccountSnapshot) -> None:
         current = self.account
@@ -134,6 +173,3 @@ class Board:
             if oldest is None:
                 break
             del self.orders[oldest]
-        if event.fill is not None and event.fill.fill_id not in self._seen_fills:
-            self._seen_fills.append(event.fill.fill_id)
-            self.fills.appendleft(event)

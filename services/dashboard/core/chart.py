@@ -14,6 +14,7 @@ from services.dashboard.core.board import EquityPoint
 WIDTH, HEIGHT = 800, 220
 TOP, BOTTOM, LEFT, RIGHT = 12, 24, 8, 74
 COLUMNS_MAX = 400
+SECONDS_BELOW_DAYS = 1 / 96
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -95,4 +96,6 @@ def _time_tick(at: float, at_ns: int, span_ns: int) -> Tick:
     moment = datetime.fromtimestamp(at_ns / 1e9, tz=UTC)
     days = span_ns / 86_400e9
     pattern = "%d %b %Y" if days > 300 else "%d %b" if days > 5 else "%d %b %H:%M" if days > 1 else "%H:%M"
+    if days < SECONDS_BELOW_DAYS:
+        pattern = "%H:%M:%S"
     return Tick(at, moment.strftime(pattern))

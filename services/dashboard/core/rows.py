@@ -9,7 +9,7 @@ from decimal import Decimal
 import msgspec
 
 from services.dashboard.core.board import Board
-from services.dashboard.core.words import age, clock, money, percent, quantity
+from services.dashboard.core.words import NOTHING, age, clock, money, percent, quantity, time_of_day
 from shared.messages import DecisionRecord, OrderEvent
 
 HEARTBEAT_LATE_NS = 5_000_000_000
@@ -41,12 +41,13 @@ class DecisionRow(msgspec.Struct, frozen=True):
 
 
 class OrderRow(msgspec.Struct, frozen=True):
-    """Show one order or fill."""
+    """Show one order; `price` is the average of its fills, or its limit while it has none."""
 
     at: str
     instrument: str
     side: str
-    size: str
+    asked: str
+    filled: str
     price: str
     state: str
     reason: str
@@ -101,24 +102,24 @@ def allocation_rows(board: Board) -> list[AllocationRow]:
     return rows
 
 
-def decision_rows(board: Board) -> list[DecisionRow]:
+def decision_rows(board: Board, *, to_the_second: bool = False) -> list[DecisionRow]:
     """Return the last decisions that did something, newest first."""
-    return [_decision_row(record) for record in board.decisions]
+    return [_decision_row(record, to_the_second=to_the_second) for record in board.decisions]
 
 
-def last_look(board: Board) -> DecisionRow | None:
+def last_look(board: Board, *, to_the_second: bool = False) -> DecisionRow | None:
     """Return the last look that decided to do nothing, and why."""
-    return _decision_row(board.last_look) if board.last_look is not None else None
+    return _decision_row(board.last_look, to_the_second=to_the_second) if board.last_look is not None else None
 
 
-def open_order_rows(board: Board) -> list[OrderRow]:
+def open_order_rows(board: Board, *, to_the_second: bool = False) -> list[OrderRow]:
     """Return the orders that the venue may still act on."""
-    return [_order_row(event) for event in board.open_orders()]
+    return [_order_row(event, to_the_second=to_the_second) for event in board.open_orders()]
 
 
-def fill_rows(board: Board, *, limit: int = 12) -> list[OrderRow]:
-    """Return the newest fills."""
-    return [_order_row(event) for event in list(board.fills)[:limit]]
+def past_order_rows(board: Board, *, to_the_second: bool = False, limit: int = 12) -> list[OrderRow]:
+    """Return the newest orders that are over."""
+    return [_order_row(event, to_the_second=to_the_second) for event in board.past_orders()[:limit]]
 
 
 def service_rows(board: Board, now_ns: int) -> list[ServiceRow]:
@@ -139,19 +140,31 @@ def _place(name: str) -> int:
     return SERVICES.index(name) if name in SERVICES else len(SERVICES)
 
 
-def _decision_row(record: DecisionRecord) -> DecisionRow:
+def _decision_row(record: DecisionRecord, *, to_the_second: bool) -> DecisionRow:
     tone = {"upside": "up", "downside": "down", "position_limit": "warn", "refused": "bad"}.get(record.action, "")
     headline, notes = (record.notes[0], record.notes[1:]) if record.notes else ("no reason recorded", ())
-    return DecisionRow(clock(record.decided_at_ns), record.action.replace("_", " "), tone, headline, notes)
+    at = _at(record.decided_at_ns, to_the_second=to_the_second)
+    return DecisionRow(at, record.action.replace("_", " "), tone, headline, notes)
 
 
-def _order_row(event: OrderEvent) -> OrderRow:
-    fill = event.fill
-    if fill is not None:
-        size, price = f"{quantity(fill.quantity)} {event.instrument.partition('-')[0]}", quantity(fill.price)
-    elif event.quantity is not None:
-        size, price = quantity(event.quantity), quantity(event.limit_price)
+def _order_row(event: OrderEvent, *, to_the_second: bool) -> OrderRow:
+    """Show what was asked, how much of it was filled, and at which price on average."""
+    if event.filled_quantity:
+        filled, average = quantity(event.filled_quantity), quantity(event.filled_quote / event.filled_quantity)
     else:
-        size, price = f"{quantity(event.quote_amount)} USDT", quantity(event.limit_price)
-    state = event.state.value.replace("_", " ")
-    return OrderRow(clock(event.ts_event_ns), event.instrument, event.side.value, size, price, state, event.reason)
+        filled, average = NOTHING, NOTHING if event.limit_price is None else f"at {quantity(event.limit_price)}"
+    asked = quantity(event.quantity) if event.quantity is not None else f"{money(event.quote_amount)} USDT"
+    return OrderRow(
+        at=_at(event.ts_event_ns, to_the_second=to_the_second),
+        instrument=event.instrument,
+        side=event.side.value,
+        asked=asked,
+        filled=filled,
+        price=average,
+        state=event.state.value.replace("_", " "),
+        reason=event.reason,
+    )
+
+
+def _at(at_ns: int, *, to_the_second: bool) -> str:
+    return time_of_day(at_ns) if to_the_second else clock(at_ns)

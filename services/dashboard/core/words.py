@@ -29,6 +29,16 @@ def quantity(value: Decimal | None) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def price(value: float | None) -> str:
+    """Return a price with at most six significant digits, `–` where there is none."""
+    return NOTHING if value is None else quantity(Decimal(repr(value)))
+
+
+def time_of_day(at_ns: int) -> str:
+    """Return a time, UTC, to the second: for markets that move in seconds."""
+    return datetime.fromtimestamp(at_ns / 1e9, tz=UTC).strftime("%m-%d %H:%M:%S")
+
+
 def clock(at_ns: int) -> str:
     """Return a market time, UTC, to the minute."""
     return datetime.fromtimestamp(at_ns / 1e9, tz=UTC).strftime("%Y-%m-%d %H:%M")

@@ -5,7 +5,7 @@ const offline = document.getElementById("offline");
 const source = new EventSource("/events");
 let lastHeard = Date.now();
 
-for (const name of ["header", "equity", "allocation", "decisions", "orders", "services"]) {
+for (const name of ["header", "equity", "markets", "allocation", "decisions", "orders", "services"]) {
   source.addEventListener(name, (event) => {
     lastHeard = Date.now();
     const place = document.getElementById(name);

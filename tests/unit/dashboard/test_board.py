@@ -8,12 +8,12 @@ from services.dashboard.core.board import Board
 from services.dashboard.core.chart import equity_chart
 from services.dashboard.core.page import page_model
 from services.dashboard.core.words import age, money, percent, quantity
-from shared.messages import OrderState
-from shared.testing.samples import START_NS, STEP_NS, account, decision, heartbeat, order_event, week
+from shared.messages import Bbo, FeedState, MarketStatus, OrderState, Side, Trade, TradeBatch
+from shared.testing.samples import START_NS, STEP_NS, account, bar, decision, heartbeat, order_event, week
 
 
-def board(**limits: int) -> Board:
-    return Board(venue="sandbox", **({"equity_points_max": 1_000, "decisions_max": 10} | limits))
+def board(*, markets: tuple[str, ...] = (), **limits: int) -> Board:
+    return Board(venue="sandbox", markets=markets, **({"equity_points_max": 1_000, "decisions_max": 10} | limits))
 
 
 def full_board(now_ns: int = START_NS) -> Board:
@@ -68,7 +68,7 @@ def test_a_finished_order_leaves_the_open_ones_and_does_not_come_back() -> None:
     for state in (OrderState.ACCEPTED, OrderState.FILLED, OrderState.ACCEPTED):
         shown.apply(order_event(1, state))
     assert shown.open_orders() == []
-    assert len(shown.fills) == 1
+    assert [order.state for order in shown.past_orders()] == [OrderState.FILLED]
 
 
 def test_a_silent_service_is_said_to_be_silent() -> None:
@@ -123,3 +123,60 @@ def test_numbers_read_well_at_any_size() -> None:
     assert quantity(None) == money(None) == percent(None) == "–"
     assert age(-5) == "0 s"
     assert age(3_700_000_000_000) == "1 h 1 min"
+
+
+SECOND = 1_000_000_000
+
+
+def status(state: FeedState, instrument: str | None = None, reason: str = "", at_ns: int = START_NS) -> MarketStatus:
+    return MarketStatus("mexc", instrument, state, reason, at_ns)
+
+
+def trade(price: float, at_ns: int) -> TradeBatch:
+    return TradeBatch((Trade("mexc", "H-USDT", "t", Side.BUY, price, 1.0, at_ns, at_ns, 1),))
+
+
+def test_every_mode_says_whose_money_it_is() -> None:
+    said = {mode: page_model(board(), now_ns=START_NS, mode=mode) for mode in ("sandbox", "paper", "live", "replay")}
+    assert said["sandbox"].money == "sandbox sandbox exchange, no real money"
+    assert "paper money" in said["paper"].money and "paper money" in said["replay"].money
+    assert {mode for mode, page in said.items() if page.is_real_money} == {"live"}
+
+
+def test_a_market_shows_its_feed_and_its_newest_prices() -> None:
+    shown = board(markets=("H-USDT", "TAO-USDT"))
+    shown.apply(status(FeedState.LIVE, reason="live"))
+    shown.apply(status(FeedState.STALE, "TAO-USDT", "nothing for 9 s"))
+    shown.apply(Bbo("mexc", "H-USDT", 0.1281, 5.0, 0.1283, 5.0, START_NS, START_NS, 1))
+    shown.apply(trade(0.1282, START_NS))
+    shown.apply(trade(0.1279, START_NS + SECOND))
+    shown.apply(trade(0.2, START_NS))  # late: it says nothing about now
+    page = page_model(shown, now_ns=START_NS + 3 * SECOND, mode="sandbox")
+    one, other = page.markets
+    assert (one.state, one.bid, one.ask, one.last, one.moved) == ("live", "0.1281", "0.1283", "0.1279", "down")
+    assert one.heard == "2 s ago"
+    assert (other.state, other.reason, other.last) == ("stale", "nothing for 9 s", "–")
+
+
+def test_a_feed_that_falls_silent_is_not_called_live() -> None:
+    shown = board(markets=("H-USDT",))
+    shown.apply(status(FeedState.LIVE, reason="live"))
+    shown.apply(status(FeedState.LIVE, "H-USDT"))
+    page = page_model(shown, now_ns=START_NS + 60 * SECOND, mode="sandbox")
+    assert page.feed == "market data is silent for 1 min 0 s"
+    assert page.markets[0].state == "not known"
+
+
+def test_a_replay_shows_closes_and_no_quotes() -> None:
+    shown = board(markets=("H-USDT",))
+    shown.apply(bar(1, "H-USDT", 0.5))
+    page = page_model(shown, now_ns=START_NS, mode="replay")
+    assert (page.has_quotes, page.markets[0].last, page.markets[0].heard) == (False, "0.5", "–")
+
+
+def test_an_order_shows_what_was_asked_and_what_came_of_it() -> None:
+    shown = board()
+    shown.apply(order_event(1, OrderState.FILLED))
+    (row,) = page_model(shown, now_ns=START_NS, mode="sandbox").past_orders
+    assert (row.asked, row.filled, row.price, row.state) == ("412.6", "412.6", "0.5012", "filled")
+    assert row.at == "01-01 04:00:00"

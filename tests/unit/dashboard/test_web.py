@@ -1,3 +1,4 @@
+import asyncio
 import re
 from collections.abc import AsyncIterator
 
@@ -11,7 +12,7 @@ from services.dashboard.web import WebServer
 from shared.bus.memory import MemoryBroker, MemoryBus
 from shared.bus.port import Delivery
 from shared.bus.streams import BUCKETS, STREAMS
-from shared.messages import Command, CommandReply
+from shared.messages import Bbo, Command, CommandReply
 from shared.testing.samples import START_NS, account, decision, week
 
 
@@ -70,6 +71,28 @@ async def test_the_page_shows_what_the_bus_said_and_recalls_the_past(world: Worl
         page, state = await client.get("/"), await client.get("/api/state")
     assert "H is far up" in page.text and "RIVER-USDT" in page.text
     assert msgspec.json.decode(state.content)["trading"] == "active"
+
+
+async def test_a_long_past_is_recalled_from_its_newest_part_and_its_start(world: World) -> None:
+    service = DashboardService(world.bus, DashboardConfig(recall_max=5), venue="sandbox", web=lambda _: Quiet())
+    for step in range(40):
+        await world.bus.publish("acct.sandbox", account(step), message_id=f"a{step}")
+    await service.start()
+    assert service.board.start_equity == account(0).equity_usdt
+    assert [point.at_ns for point in service.board.equity[-6:]] == [
+        account(step).as_of_ns for step in (9, 35, 36, 37, 38, 39)
+    ]
+    await service.drain()
+
+
+async def test_quotes_are_followed_where_a_venue_is_listened_to(world: World) -> None:
+    service = DashboardService(world.bus, DashboardConfig(), venue="sandbox", web=lambda _: Quiet(), has_quotes=True)
+    await service.start()
+    world.bus.publish_lossy("md.bbo.sandbox.H-USDT", Bbo("sandbox", "H-USDT", 1.0, 1.0, 1.1, 1.0, 1, 1, 1))
+    async with asyncio.timeout(5):
+        while "H-USDT" not in service.board.tickers:  # noqa: ASYNC110 - the bus sets no event
+            await asyncio.sleep(0.01)
+    await service.drain()
 
 
 async def test_what_is_heard_while_the_past_is_told_comes_after_it(world: World) -> None:
