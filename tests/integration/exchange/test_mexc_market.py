@@ -14,8 +14,8 @@ from shared.exchange.mexc import MexcMarket
 from shared.exchange.port import Streams
 from shared.messages import FeedState
 from shared.testing.sandbox import Sandbox, running_sandbox
-from tests.integration.sandbox.in_process import sandbox_in_process
 from tests.integration.exchange.test_mexc import config_of, until
+from tests.integration.sandbox.in_process import sandbox_in_process
 from tests.unit.exchange.mexc.frames_of import Sink
 
 TOKEN, MARKET = "BTC-USDT", "BTCUSDT"
