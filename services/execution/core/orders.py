@@ -105,8 +105,7 @@ def with_fill(order: Order, fill: Fill) -> Order:
     """
     for known in order.fills:
         if known.fill_id == fill.fill_id:
-            if msgspec.structs.replace(known, liquidity=fill.liquidity, ts_event_ns=fill.ts_event_ns) != fill:
-                # The streams and the lists of a venue may differ in who was the maker, and by a millisecond.
+            if not _is_same(known, fill):
                 raise IntegrityError(f"fill {fill.fill_id} of {order.client_order_id} came twice, not the same")
             return order
     filled = add(order.filled_quantity, fill.quantity)
@@ -152,6 +151,14 @@ def settled(order: Order) -> Order:
     if order.venue_order_id is not None:
         return with_state(order, OrderState.ACCEPTED, "")
     return order
+
+
+def _is_same(known: Fill, fill: Fill) -> bool:
+    # The streams and the lists of a venue may differ in who was the maker, by a millisecond, and in which asset no fee
+    # was charged.
+    fee_asset = known.fee_asset if known.fee or fill.fee else fill.fee_asset
+    told = msgspec.structs.replace(known, liquidity=fill.liquidity, ts_event_ns=fill.ts_event_ns, fee_asset=fee_asset)
+    return told == fill
 
 
 def _later(one: Closing | None, other: Closing) -> Closing:

@@ -154,8 +154,8 @@ def reports_of(
     if report.x == "TRADE" and report.t >= 0:
         fill = Fill(
             fill_id=_fill_id(report.s, report.i, report.t), price=report.L, quantity=report.l, fee=report.n or ZERO,
-            fee_asset=report.N or "", liquidity=Liquidity.MAKER if report.m else Liquidity.TAKER,
-            ts_event_ns=time_ns(report.T),
+            fee_asset=report.N or instrument.rpartition("-")[2],
+            liquidity=Liquidity.MAKER if report.m else Liquidity.TAKER, ts_event_ns=time_ns(report.T),
         )  # fmt: skip
         fills = (fill,)
         found.append(VenueTrade(report.T, client_order_id, str(report.i), instrument, SIDES[report.S], fill))

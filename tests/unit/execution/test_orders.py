@@ -233,3 +233,20 @@ def test_client_order_ids_fit_every_venue_and_follow_from_the_intent(one: str, o
 def test_the_tighter_price_bound_is_sent(side: Side, wanted: str | None, approved: str, binding: str) -> None:
     approval = approve(intent(side=side, bound=wanted), price_bound=Decimal(approved))
     assert request_of(new_order(approval)).price_bound == Decimal(binding)
+
+
+def test_no_fee_is_the_same_in_whatever_asset_it_was_not_charged() -> None:
+    order, ledger = submitted(approve(intent(quantity="1"))), new_ledger()
+    one = fill(1)
+    first = book_trade(order, "venue-1", one, ledger, 5)
+    again = book_trade(first.order, "venue-1", msgspec.structs.replace(one, fee_asset="USDT"), ledger, 6)
+    assert (again.order, again.entries, again.problem) == (first.order, (), None)
+
+
+def test_a_fee_in_another_asset_is_another_execution() -> None:
+    order, ledger = submitted(approve(intent(quantity="1"))), new_ledger()
+    one = fill(1, fee="0.001")
+    first = book_trade(order, "venue-1", one, ledger, 5)
+    again = book_trade(first.order, "venue-1", msgspec.structs.replace(one, fee_asset="USDT"), ledger, 6)
+    assert again.problem is not None
+    assert again.entries == ()
