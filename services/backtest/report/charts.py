@@ -83,13 +83,13 @@ def asset_chart(moments: Sequence[Moment], column: int, name: str, limit: Value,
         return ""
     times = [moment.at_ns for moment in shown]
     weights: list[Value] = [moment.weights[column] for moment in shown]
-    upper: list[Value] = [moment.upper for moment in shown]
+    upper: list[Value] = [moment.upper[column] for moment in shown]
     known = [value for value in (*weights, *upper) if value is not None]
     high = max([*known, limit or 0.0])
     frame = Frame(times[0], times[-1], 0.0, high * 1.08 or 1.0, width=400, height=150, right=52)
     parts = [
         axes(frame, {value: f"{value * 100:.0f} %" for value in value_ticks(0.0, frame.high, 3)}),
-        band(frame, times, [moment.lower for moment in shown], upper, "band"),
+        band(frame, times, [moment.lower[column] for moment in shown], upper, "band"),
     ]
     if limit is not None:
         y = frame.y(limit)

@@ -15,6 +15,7 @@ from services.backtest.report.draw import Frame, Value, thin
 from services.backtest.report.rows import TRADES_MAX, HeatRow, PlanRow, TradeRow, heat, plan_row, plan_text, trades
 from services.backtest.report.series import Curve, changes, curves, drawdowns, moments, times_of
 from services.backtest.result import BacktestResult
+from services.rebalancer.modes import TriggerMode
 
 PLANS_MAX = 400
 ASSET_CHARTS_MAX = 24
@@ -96,7 +97,7 @@ def page_of(result: BacktestResult, provenance: Provenance, btc: Mapping[int, fl
     texts = [f"{number}. {plan_text(result, plan)}" for number, plan in enumerate(result.rebalances, start=1)]
     limit = float(settings.rebalancer.position_limit) if settings.rebalancer.position_limit < 1 else None
     kept = charts.kept_marks(len(result.rebalances))[:PLANS_MAX]
-    has_bands = any(moment.upper is not None for moment in weights)
+    has_bands = any(value is not None for moment in weights for value in moment.upper)
     shown = list(enumerate(zip(log.assets, names, strict=True)))[:ASSET_CHARTS_MAX]
     return Page(
         title=f"{facts.strategy} on {', '.join(names)}",
@@ -212,7 +213,20 @@ def _allocation_keys(names: Sequence[str], weights: Sequence[float], cash: float
 
 def _bands(settings: BacktestSettings) -> str:
     rules = settings.rebalancer
-    return f"{words.percent(rules.upside_threshold, 0)} above or {words.percent(rules.downside_threshold, 0)} below"
+    if rules.is_cascade:
+        up, down = words.percent(rules.upside_threshold, 0), words.percent(rules.downside_threshold, 0)
+        return f"{up} above or {down} below the mean worth of the basket's assets"
+    points, relative = (
+        f"{rules.band_points * 100:.3g} points of the account",
+        f"{rules.band_relative * 100:.3g} % of it",
+    )
+    match rules.trigger:
+        case TriggerMode.ABSOLUTE_BAND:
+            return f"{points} around its target weight"
+        case TriggerMode.RELATIVE_BAND:
+            return f"{relative} around its target weight"
+        case _:
+            return f"{points} or {relative}, whichever is narrower, around its target weight, looked at on dates only"
 
 
 def _notes(result: BacktestResult) -> tuple[str, ...]:

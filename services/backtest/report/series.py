@@ -13,6 +13,7 @@ import msgspec
 
 from services.backtest.core.figures import hold_curve
 from services.backtest.core.outcome import FillRow
+from services.backtest.report.bands import Bands
 from services.backtest.report.draw import Value
 from services.backtest.result import BacktestResult
 from shared.messages import Side
@@ -30,15 +31,15 @@ class Curve(msgspec.Struct, frozen=True):
 class Moment(msgspec.Struct, frozen=True):
     """Hold what the account was made of: shares of its worth by asset and in cash, None without a price.
 
-    `lower` and `upper` are the weights at which an asset of the basket is sold or filled up, None without thresholds.
-    `plan` is the number of the plan that was about to trade.
+    `lower` and `upper` are the weights at which each asset is filled up or sold, None without a band. `plan` is the
+    number of the plan that was about to trade.
     """
 
     at_ns: int
     weights: tuple[float, ...]
     cash: float
-    lower: Value
-    upper: Value
+    lower: tuple[Value, ...]
+    upper: tuple[Value, ...]
     plan: int | None = None
 
 
@@ -97,12 +98,12 @@ def moments(result: BacktestResult) -> list[Moment]:
     """Return the weights after every step, and before the trades of each plan."""
     log, fills = result.log, _fills_of(result)
     plans = {plan.at_ns: (number, plan.plan_id) for number, plan in enumerate(result.rebalances, start=1)}
-    rules = result.facts.settings.rebalancer
-    has_bands = _has_bands(result)
+    bands = Bands(result)
     prices: list[float | None] = [None] * len(log.assets)
     found: list[Moment] = []
     for index, at_ns in enumerate(log.times_ns):
         prices = _carried(prices, log.closes[index])
+        bands.see(log.closes[index])
         now = [float(held) for held in log.quantities[index]]
         rows: list[tuple[int | None, list[float], float]] = [(None, now, float(log.quote[index]))]
         if at_ns in plans:
@@ -113,17 +114,8 @@ def moments(result: BacktestResult) -> list[Moment]:
             total = sum(values) + quote
             if total <= 0:
                 continue
-            mean = sum(values) / len(values) / total if has_bands else None
-            found.append(
-                Moment(
-                    at_ns,
-                    tuple(value / total for value in values),
-                    quote / total,
-                    None if mean is None else mean * (1.0 - float(rules.downside_threshold)),
-                    None if mean is None else mean * (1.0 + float(rules.upside_threshold)),
-                    plan,
-                )
-            )
+            lower, upper = bands.lines(index, prices, quantities, quote, is_plan=plan is not None)
+            found.append(Moment(at_ns, tuple(value / total for value in values), quote / total, lower, upper, plan))
     return found
 
 
@@ -208,12 +200,6 @@ def _btc_curve(times_ns: Sequence[int], own: Sequence[Value], btc: Mapping[int, 
     if start:
         note = f"from its first candle, {_moment(first_ns):%d %b %Y}, with what the strategy was worth then"
     return Curve("BTC", "btc", values, note)
-
-
-def _has_bands(result: BacktestResult) -> bool:
-    rules = result.facts.settings.rebalancer
-    is_own = set(rules.traded) == set(result.log.assets) and rules.strategy == result.facts.strategy
-    return is_own and rules.is_cascade
 
 
 def _before(result: BacktestResult, index: int, fills: Sequence[FillRow]) -> tuple[list[float], float]:

@@ -6,9 +6,11 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from services.backtest.config import BacktestSettings
 from services.backtest.core import FillTiming
 from services.backtest.report.rows import heat_class
 from services.backtest.report.series import changes, curves, drawdowns, moments, months, times_of
+from services.rebalancer.config import RebalanceConfig
 from tests.unit.backtest.report.runs import doubling, result_of, violent
 from tests.unit.backtest.worlds import FREE, PLAIN, START_NS, STEP_NS, closes_feed, violent_feed, with_timing
 
@@ -59,19 +61,62 @@ def test_weights_after_a_costly_rebalance_are_those_of_the_account() -> None:
 def test_a_trigger_is_beyond_its_band_before_the_trades_and_within_after() -> None:
     result = doubling()
     at = next(moment for moment in moments(result) if moment.plan == 2)
-    assert at.upper is not None
-    assert at.weights[0] > at.upper
+    assert at.upper[0] is not None
+    assert at.weights[0] > at.upper[0]
     after = [moment for moment in moments(result) if moment.at_ns == at.at_ns][-1]
-    assert after.upper is not None
-    assert after.weights[0] < after.upper
+    assert after.upper[0] is not None
+    assert after.weights[0] < after.upper[0]
 
 
-def test_other_triggers_show_no_cascade_bands() -> None:
-    assert all(moment.lower is not None for moment in moments(doubling()))
-    rules = msgspec.structs.replace(PLAIN.rebalancer, trigger="calendar", calendar_hours=8)
-    other = result_of(closes_feed([(1, 1, 1), (2, 1, 1), (2, 1, 1)]), msgspec.structs.replace(PLAIN, rebalancer=rules))
+def with_rules(**rules: object) -> BacktestSettings:
+    given = {name: getattr(PLAIN.rebalancer, name) for name in RebalanceConfig.__struct_fields__} | rules
+    changed = msgspec.convert(given, RebalanceConfig, strict=False)
+    return msgspec.structs.replace(PLAIN, rebalancer=changed)
+
+
+def test_a_calendar_shows_no_bands() -> None:
+    assert all(None not in moment.lower for moment in moments(doubling()))
+    settings = with_rules(trigger="calendar", calendar_hours=8)
+    other = result_of(closes_feed([(1, 1, 1), (2, 1, 1), (2, 1, 1)]), settings)
     assert len(moments(other)) >= 3
-    assert all(moment.lower is None for moment in moments(other))
+    assert all(moment.lower == moment.upper == (None, None, None) for moment in moments(other))
+
+
+@pytest.mark.parametrize(
+    ("rules", "lower", "upper"),
+    [
+        ({"trigger": "absolute_band", "band_points": "0.05"}, 0.2333333 - 0.05, 0.2333333 + 0.05),
+        ({"trigger": "relative_band", "band_relative": "0.5"}, 0.2333333 * 0.5, 0.2333333 * 1.5),
+        (
+            {"trigger": "hybrid", "calendar_hours": 8, "band_points": "0.05", "band_relative": "0.1"},
+            0.2333333 * 0.9,
+            0.2333333 * 1.1,
+        ),
+    ],
+)
+def test_band_triggers_show_their_own_bands(rules: dict, lower: float, upper: float) -> None:
+    settings = with_rules(**rules)
+    found = moments(result_of(closes_feed([(1, 1, 1), (1.1, 1, 1), (2, 1, 1), (2, 1, 1)]), settings))
+    for moment in found:
+        assert moment.lower == pytest.approx((lower,) * 3, rel=1e-6)
+        assert moment.upper == pytest.approx((upper,) * 3, rel=1e-6)
+    assert any(moment.plan and moment.weights[0] > upper for moment in found), "nothing fired beyond its band"
+
+
+def test_bands_of_estimated_targets_begin_after_the_warm_up_and_move() -> None:
+    settings = with_rules(trigger="absolute_band", target_mode="inverse_volatility", lookback_bars=10)
+    found = moments(result_of(violent_feed(3, 80), settings))
+    known = [moment.upper for moment in found if None not in moment.upper]
+    assert found[0].upper == (None, None, None)
+    assert len(found) - 15 < len(known) < len(found)
+    assert len(set(known)) > 20
+
+
+def test_a_locked_asset_has_no_band() -> None:
+    settings = with_rules(trigger="absolute_band", locked_assets=("A-USDT",))
+    found = moments(result_of(closes_feed([(1, 1, 1), (1.1, 1, 1), (2, 1, 1)]), settings))
+    assert found
+    assert all(moment.upper[0] is None and moment.upper[1] is not None for moment in found)
 
 
 def test_the_own_curve_is_the_equity() -> None:
