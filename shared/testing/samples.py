@@ -6,20 +6,25 @@ from math import sin
 
 from shared.messages import (
     AccountSnapshot,
+    AnyMessage,
     Balance,
     Bar,
     BarsClosed,
+    Bbo,
     DecisionRecord,
+    FeedState,
     Fill,
     Heartbeat,
     Liquidity,
-    Message,
+    MarketStatus,
     OrderEvent,
     OrderState,
     OrderType,
     Position,
     RiskState,
     Side,
+    Trade,
+    TradeBatch,
     TradingState,
 )
 
@@ -123,7 +128,7 @@ def bar(step: int, instrument: str, close: float) -> Bar:
     )
 
 
-def week(now_ns: int) -> Iterator[Message]:
+def week(now_ns: int) -> Iterator[AnyMessage]:
     """Yield a week of a healthy stack, heartbeats as of `now_ns`."""
     yield RiskState(TradingState.ACTIVE, "risk", "first start", "start", START_NS)
     for step in range(42):
@@ -138,6 +143,12 @@ def week(now_ns: int) -> Iterator[Message]:
         "buy 48.2 USDT of each of H, PENGU, TAO",
     )
     yield decision(41, "none", "nothing to do: farthest is H-USDT at +21.3 % of +40 %")
+    yield MarketStatus("sandbox", None, FeedState.STALE, "TAO-USDT stale", now_ns)
+    yield MarketStatus("sandbox", "TAO-USDT", FeedState.STALE, "no frame of this market for 12 s", now_ns)
+    for asset, price in zip(ASSETS, (7.3922, 0.069781, 0.0082331, 112_311.29), strict=True):
+        yield Bbo("sandbox", asset, price * 0.999, 10.0, price * 1.001, 10.0, now_ns, now_ns, 1)
+        yield TradeBatch((Trade("sandbox", asset, "t", Side.BUY, price, 1.0, now_ns, now_ns, 1),))
+    yield order_event(0, OrderState.REJECTED_UNCONFIRMED, side=Side.BUY)
     for number, side in ((1, Side.SELL), (2, Side.BUY), (3, Side.BUY)):
         yield order_event(number, OrderState.FILLED, side=side)
     yield order_event(4, OrderState.ACCEPTED, side=Side.BUY, reason="resting")
