@@ -70,14 +70,23 @@ class Intake:
             if self._progress.get(delivery.subject) == delivery.message:
                 return
             self._progress[delivery.subject] = delivery.message
-        for message in unpacked(delivery.message):
+        messages = unpacked(delivery.message)
+        if not messages:
+            return
+        # One look for all of a batch: this is done for every tick.
+        table, subject, at_ns, now_ns = table_of(messages[0]), delivery.subject, self._wall_ns(), self._monotonic_ns()
+        size = len(encode(delivery.message)) // len(messages)
+        for number, message in enumerate(messages):
             sequence = getattr(message, "sequence", None)
-            if isinstance(sequence, int) and (missing := self.gaps.missing_before(delivery.subject, sequence)):
+            if isinstance(sequence, int) and (missing := self.gaps.missing_before(subject, sequence)):
                 self._telemetry.lost("before_arrival", missing)
-            if unusable(table_of(message), message) is not None:
+            if unusable(table, message) is not None:
                 self._telemetry.lost("unusable")
-            elif not self._add(Row(message, delivery.subject, self._wall_ns()), len(encode(message)), None):
+            elif self._buffer.add(table, Entry(Row(message, subject, at_ns), size, None), now_ns) is not Room.TAKEN:
                 self._telemetry.lost("no_room")
+            if number == 0:
+                self._on_row()
+        self._on_row()
 
     def take_own(self, subject: str, message: Message) -> bool:
         """Take what the recorder itself has to keep; False when there is no room."""

@@ -73,23 +73,22 @@ class Spool:
         self._cursor_file = -1
         self._claim = -1
         self._last_number = 0
+        self._totals = (0, 0)
         self.damaged_rows = 0
 
     @property
     def rows(self) -> int:
-        """Return how many rows are not committed."""
-        with self._lock:
-            return sum(segment.rows for segment in self._segments)
+        """Return how many rows are not committed; never waits for the disk."""
+        return self._totals[0]
 
     @property
     def size_bytes(self) -> int:
-        """Return how many bytes the files hold."""
-        with self._lock:
-            return self._size()
+        """Return how many bytes the files hold; never waits for the disk."""
+        return self._totals[1]
 
     def open(self) -> Recovered:
         """Claim the spool and read what is left of the last run; raises ConfigError or StoreUnavailableError."""
-        with self._lock, _disk_errors("open"):
+        with self._locked("open"):
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._take_claim()
             self._cursor_file = os.open(self._directory / "cursor", os.O_RDWR | os.O_CREAT, 0o600)
@@ -111,7 +110,7 @@ class Spool:
         """Put a frame at the end and return how many rows had to go for it; raises StoreUnavailableError."""
         view = memoryview(body)
         needed = _HEAD_BYTES + len(view)
-        with self._lock, _disk_errors("write to"):
+        with self._locked("write to"):
             if needed > self._bytes_max:
                 return rows
             dropped = self._make_room(needed)
@@ -136,7 +135,7 @@ class Spool:
 
         A frame that the disk gives back damaged is left out, with all that follows it in its file.
         """
-        with self._lock, _disk_errors("read"):
+        with self._locked("read"):
             found: list[Frame] = []
             rows = 0
             for segment in self._segments:
@@ -158,7 +157,7 @@ class Spool:
         """Forget frames that QuestDB has, and all before them; raises StoreUnavailableError."""
         if not frames:
             return
-        with self._lock, _disk_errors("advance"):
+        with self._locked("advance"):
             end = frames[-1].end
             if end <= self._cursor:
                 return
@@ -180,6 +179,14 @@ class Spool:
                 if descriptor >= 0:
                     os.close(descriptor)
             self._cursor_file = self._claim = -1
+
+    @contextlib.contextmanager
+    def _locked(self, what: str) -> Iterator[None]:
+        with self._lock, _disk_errors(what):
+            try:
+                yield
+            finally:
+                self._totals = (sum(segment.rows for segment in self._segments), self._size())
 
     def _size(self) -> int:
         return sum(segment.size for segment in self._segments)

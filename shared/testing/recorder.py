@@ -33,6 +33,12 @@ class RecorderProcess:
             self._environment["CASCADE_NKEY_FILE"] = str(server.seed(user))
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        """Return the process's id."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it and return when it is ready."""
         with self.log_path.open("ab") as log:
