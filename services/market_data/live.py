@@ -12,6 +12,8 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from services.market_data.config import MarketDataConfig
 from services.market_data.core.feed import Candle, MarketStep, utc_text
 from services.market_data.core.live_steps import Draft, StepBuilder
@@ -71,7 +73,7 @@ class LiveMarketService:
         self._publisher: StepPublisher
         self._ticks: Ticks
         self._builder: StepBuilder
-        self._is_stopping = False
+        self._is_stopping = self._is_redefined = False
         self._told_live: dict[str, int] = {}
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -151,6 +153,7 @@ class LiveMarketService:
             book_interval_s=self._config.book_interval_ms / 1_000,
             on_freeze=self._guard.freeze,
             on_venue_bar=self._bars.on_venue_bar,
+            on_instrument=self._on_instrument,
             metrics=self._metrics,
             log=self._log,
         )
@@ -229,6 +232,9 @@ class LiveMarketService:
         delay_s = RETRY_S
         while True:
             try:
+                if self._is_redefined:
+                    self._is_redefined = False
+                    await self._redefine()
                 screened = await self._guard.screen(step)
                 await self._publisher.publish(screened)
                 break
@@ -245,6 +251,20 @@ class LiveMarketService:
         self._last_close.set(close_ns / NANOSECONDS_PER_SECOND)
         self._late_s.set((self._now_ns() - close_ns) / NANOSECONDS_PER_SECOND)
         return screened.candles
+
+    def _on_instrument(self, instrument: Instrument) -> None:
+        kept = (instrument if one.symbol == instrument.symbol else one for one in self._feed.instruments)
+        self._feed = msgspec.structs.replace(self._feed, instruments=tuple(kept))
+        self._is_redefined = True
+        self._log.warning("grid_changed", instrument=instrument.symbol, tick_size=str(instrument.tick_size))
+
+    async def _redefine(self) -> None:
+        """Announce grids that have changed; again with the next step when that fails."""
+        try:
+            await self._publisher.redefine(self._feed)
+        except BusUnavailableError:
+            self._is_redefined = True
+            raise
 
     async def _release(self, instrument: str) -> bool:
         is_released = await self._guard.release(instrument)
@@ -269,7 +289,7 @@ class LiveMarketService:
                 self._told_live.pop(name, None)
             elif name in report.stale:
                 self._told_live.pop(name, None)
-                self._send(name, FeedState.STALE, report.stale[name], now_ns)
+                self._send(name, self._ticks.trust(name).state, report.stale[name], now_ns)
             else:
                 told = self._told_live.get(name, 0)
                 self._told_live[name] = (told + 1) % LIVE_AGAIN

@@ -78,6 +78,11 @@ class StepPublisher:
         if items:
             await self._bus.publish_all(items)
 
+    async def redefine(self, feed: Feed) -> None:
+        """Announce what changed in the feed's instruments, which are the same ones on other grids."""
+        self._feed = feed
+        await self.publish_definitions()
+
     async def publish(self, step: MarketStep) -> None:
         """Publish the step, or what is still missing of it.
 

@@ -16,7 +16,7 @@ from services.market_data.core.quality_words import Action, Finding, Limits, Ver
 from shared.bus import subjects
 from shared.bus.port import Bus
 from shared.logs import Log
-from shared.messages import Bar, Bbo, BookSnapshot, FeedState, Trade, TradeBatch
+from shared.messages import Bar, Bbo, BookSnapshot, FeedState, Instrument, Trade, TradeBatch
 from shared.metrics import Metrics
 
 BATCH_MAX, BATCH_S = 50, 0.002
@@ -25,6 +25,7 @@ _MISSED = frozenset({Finding.OUT_OF_ORDER, Finding.STALE, Finding.CLOCK_SKEW, Fi
 
 OnFreeze = Callable[[str, str], None]
 OnVenueBar = Callable[[Bar], None]
+OnInstrument = Callable[[Instrument], None]
 
 
 class Trust(msgspec.Struct, frozen=True):
@@ -48,12 +49,14 @@ class Ticks:
         book_interval_s: float,
         on_freeze: OnFreeze,
         on_venue_bar: OnVenueBar,
+        on_instrument: OnInstrument = lambda _: None,
         metrics: Metrics,
         log: Log,
     ) -> None:
         self._bus, self._venue, self._states, self._limits = bus, venue, states, limits
         self._now_ns, self._book_interval_s = now_ns, book_interval_s
         self._on_freeze, self._on_bar, self._log = on_freeze, on_venue_bar, log
+        self._on_instrument = on_instrument
         self.builder: StepBuilder | None = None
         self._waiting: dict[str, list[Trade]] = {}
         self._flushing: set[str] = set()
@@ -108,15 +111,22 @@ class Ticks:
         if bar.instrument in self._states:
             self._on_bar(bar)
 
+    def on_instrument(self, instrument: Instrument) -> None:
+        """Take a market's grid, which is another one than before."""
+        if instrument.symbol in self._states:
+            self._on_instrument(instrument)
+
     def on_status(self, instrument: str | None, state: FeedState, reason: str) -> None:
         """Take the state of a market or (None) of the connection."""
-        trust = Trust(FeedState.LIVE if state is FeedState.LIVE else FeedState.STALE, reason)
+        # A market that is not trading, or a book with a gap, is frozen as long as the adapter says so.
+        known = (FeedState.LIVE, FeedState.FROZEN)
+        trust = Trust(state if state in known else FeedState.STALE, reason)
         if instrument is None:
             self._connection = trust
         elif instrument in self._states:
             self._told[instrument] = trust
         if state is FeedState.FROZEN:
-            # A gap in a book is none in the trades.
+            # Neither a gap in a book nor a market that is closed is one in the trades.
             return
         for name in self._states if instrument is None else (instrument,):
             if name not in self._states:

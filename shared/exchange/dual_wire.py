@@ -98,6 +98,11 @@ class WireSides:
     def on_venue_bar(self, bar: Bar) -> None:
         """Do nothing: no candles were asked for."""
 
+    def on_instrument(self, instrument: Instrument) -> None:
+        """Keep the new grid in `instruments`."""
+        kept = (instrument if one.symbol == instrument.symbol else one for one in self.instruments)
+        self.instruments = tuple(kept)
+
     def on_status(self, instrument: str | None, state: FeedState, reason: str) -> None:
         """Hand a state on."""
         for handler in self._statuses:

@@ -239,8 +239,15 @@ class MarketSink(Protocol):
         """Take a closed candle as the venue itself computed it."""
         ...
 
+    def on_instrument(self, instrument: Instrument) -> None:
+        """Take a market's grid, which is another one than before."""
+        ...
+
     def on_status(self, instrument: str | None, state: FeedState, reason: str) -> None:
-        """Take the state of a market, or (None) of the connection: LIVE, STALE, or FROZEN while a book has a gap."""
+        """Take the state of a market, or (None) of the connection.
+
+        LIVE; STALE when nothing comes; FROZEN while the market is not trading or its book has a gap.
+        """
         ...
 
 

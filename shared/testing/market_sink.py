@@ -5,7 +5,7 @@ In: what a venue's market side says. Out: lists of it. Never: a judgement; tests
 
 from collections.abc import Sequence
 
-from shared.messages import Bar, Bbo, BookSnapshot, FeedState, Trade
+from shared.messages import Bar, Bbo, BookSnapshot, FeedState, Instrument, Trade
 
 
 class RecordingSink:
@@ -16,6 +16,7 @@ class RecordingSink:
         self.bbos: list[Bbo] = []
         self.books: list[BookSnapshot] = []
         self.bars: list[Bar] = []
+        self.instruments: list[Instrument] = []
         self.statuses: list[tuple[str | None, FeedState, str]] = []
 
     def on_trades(self, trades: Sequence[Trade]) -> None:
@@ -33,6 +34,10 @@ class RecordingSink:
     def on_venue_bar(self, bar: Bar) -> None:
         """Keep a candle."""
         self.bars.append(bar)
+
+    def on_instrument(self, instrument: Instrument) -> None:
+        """Keep a changed grid."""
+        self.instruments.append(instrument)
 
     def on_status(self, instrument: str | None, state: FeedState, reason: str) -> None:
         """Keep a state."""

@@ -23,7 +23,7 @@ from shared.exchange.binance.feed import DepthAnswer, MarketFeed
 from shared.exchange.binance.stream import MarketWire, stream_names
 from shared.exchange.live.book import Applied
 from shared.exchange.port import Streams
-from shared.messages import Bar, Bbo, BookSnapshot, FeedState, Trade
+from shared.messages import Bar, Bbo, BookSnapshot, FeedState, Instrument, Trade
 
 RECORDING = "hftbacktest_raw/spot_btcusdt_20240808.gz"
 MARKET = {
@@ -51,6 +51,9 @@ class CountingSink:
         self.books += 1
 
     def on_venue_bar(self, bar: Bar) -> None:
+        pass
+
+    def on_instrument(self, instrument: Instrument) -> None:
         pass
 
     def on_status(self, instrument: str | None, state: FeedState, reason: str) -> None:

@@ -24,7 +24,7 @@ from shared.exchange.mexc.feed import MarketFeed
 from shared.exchange.mexc.frames import PublicWire
 from shared.exchange.mexc.words import DEALS, DEPTH
 from shared.exchange.port import OrderRequest
-from shared.messages import Bar, Bbo, BookSnapshot, FeedState, OrderType, Side, Trade
+from shared.messages import Bar, Bbo, BookSnapshot, FeedState, Instrument, OrderType, Side, Trade
 from shared.testing.sandbox import Sandbox, running_sandbox
 
 MARKET, SYMBOL, TOKEN = "BTCUSDT", "BTC/USDT", "BTC-USDT"
@@ -49,6 +49,9 @@ class Sink:
         self.books += 1
 
     def on_venue_bar(self, bar: Bar) -> None:
+        pass
+
+    def on_instrument(self, instrument: Instrument) -> None:
         pass
 
     def on_status(self, instrument: str | None, state: FeedState, reason: str) -> None:

@@ -45,7 +45,7 @@ class MarketFeed:
         self.epoch = 0  # rises with each loss of the connection: a snapshot asked for before it is worthless
         self.state: FeedState | None = None
         self.trades_lost = self.proofs = self.contradictions = 0
-        self._is_up, self._heard_ns = False, 0
+        self._is_up, self._heard_ns, self._halt = False, 0, ""
         self._missing_trades: set[int] = set()
         self._trade_id = self._ticker_update = self._bar_ms = 0
         self._tickers: dict[int, Best] = {}  # by update, ascending: those that the book has yet to reach
@@ -70,7 +70,16 @@ class MarketFeed:
         self.epoch += 1
         self.builder.reset()
         self._tickers.clear()
+        if self._halt and self.state is not FeedState.STALE:
+            # A halt hides what else is wrong, but whoever counts trades must know that the stream has a hole.
+            self._tell(FeedState.STALE, reason)
         self._show(reason)
+
+    def on_halt(self, reason: str) -> None:
+        """Learn why nothing trades in the market, or (empty) that it trades."""
+        self._halt = reason
+        self.state = None if self.state is FeedState.FROZEN else self.state
+        self._show("")
 
     def on_trade(self, frame: TradeFrame) -> None:
         """Take a trade."""
@@ -215,12 +224,17 @@ class MarketFeed:
 
     def _show(self, reason: str) -> None:
         state = FeedState.LIVE
-        if not self._is_up:
-            state = FeedState.STALE
+        if self._halt:
+            state, reason = FeedState.FROZEN, self._halt
+        elif not self._is_up:
+            state, reason = FeedState.STALE, reason or "not connected"
         elif self._streams.book and not self.builder.is_whole:
             state, reason = FeedState.FROZEN, reason or "the book is not whole"
         elif monotonic_ns() - self._heard_ns > self._stale_after_ns:
             state, reason = FeedState.STALE, f"silent for {self._stale_after_ns / NANOSECONDS_PER_SECOND:g} s"
         if state is not self.state:
-            self.state = state
-            self._sink.on_status(self.instrument, state, reason if state is not FeedState.LIVE else "live")
+            self._tell(state, reason if state is not FeedState.LIVE else "live")
+
+    def _tell(self, state: FeedState, reason: str) -> None:
+        self.state = state
+        self._sink.on_status(self.instrument, state, reason)

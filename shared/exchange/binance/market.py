@@ -22,6 +22,7 @@ from shared.exchange.binance.stream import STREAMS_MAX, MarketWire, stream_names
 from shared.exchange.live.book import Applied
 from shared.exchange.live.config import WireConfig
 from shared.exchange.live.filters import MarketRules
+from shared.exchange.live.listing import Listing
 from shared.exchange.live.retry import full_jitter_s
 from shared.exchange.live.socket import LiveSocket, Timings, shards
 from shared.exchange.port import MarketSink, Streams
@@ -61,6 +62,19 @@ async def fetch_rules(rest: BinanceRest, symbols: Sequence[str]) -> dict[str, Ma
     return {name: found[name] for name in names}
 
 
+async def listed_rules(rest: BinanceRest, symbols: Sequence[str]) -> dict[str, MarketRules]:
+    """Return the rules of those of the markets (bus tokens) that the venue lists, by token."""
+    try:
+        return {rules.instrument.symbol: rules for rules in (await fetch_rules(rest, symbols)).values()}
+    except ConfigError:
+        if len(symbols) == 1:
+            return {}
+    found: dict[str, MarketRules] = {}
+    for symbol in symbols:
+        found |= await listed_rules(rest, [symbol])
+    return found
+
+
 async def _unknown_symbols(rest: BinanceRest, names: dict[str, str]) -> list[str]:
     """Ask for each market by itself: the venue does not say which one of several it does not know."""
     if len(names) == 1:
@@ -94,7 +108,8 @@ class BinanceMarket:
         self._sockets: list[LiveSocket] = []
         self._syncing: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(SNAPSHOTS_AT_ONCE)
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
+        self._listing: Listing | None = None
         self._sink: MarketSink | None = None
         self._state: FeedState | None = None
         self.snapshots = 0
@@ -160,9 +175,10 @@ class BinanceMarket:
 
     async def close(self) -> None:
         """Let go of every connection; closing twice is no error."""
-        tasks = [*self._syncing.values(), *([self._watching] if self._watching else [])]
+        tasks = [*self._syncing.values(), *self._watching]
         self._syncing.clear()
-        self._watching = None
+        self._watching.clear()
+        self._listing = None
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -174,7 +190,8 @@ class BinanceMarket:
     async def _open(self, symbols: Sequence[str], streams: Streams, sink: MarketSink) -> None:
         session = await self._rest.start()
         self._sink = sink
-        for name, rules in (await fetch_rules(self._rest, symbols)).items():
+        found = await fetch_rules(self._rest, symbols)
+        for name, rules in found.items():
             feed = MarketFeed(
                 self.venue, rules.instrument.symbol, streams, sink, stale_after_s=self._config.stale_after_s,
                 want_snapshot=self._want_snapshot, offset_ns=self.clock_offset_ns,
@@ -186,7 +203,15 @@ class BinanceMarket:
         config = self._config
         patience_s = config.connect_timeout_s + config.ack_timeout_s
         await asyncio.gather(*(socket.open(patience_s) for socket in self._sockets))
-        self._watching = asyncio.create_task(self._watch(), name=f"{self.venue} ages")
+        self._listing = Listing(
+            {rules.instrument.symbol: rules for rules in found.values()},
+            lambda tokens: listed_rules(self._rest, tokens),
+            interval_s=config.listing_interval_s, on_halt=self._on_halt, on_grid=sink.on_instrument,
+        )  # fmt: skip
+        self._watching = [
+            asyncio.create_task(self._watch(), name=f"{self.venue} ages"),
+            asyncio.create_task(self._listing.run(), name=f"{self.venue} listing"),
+        ]
 
     def _make_socket(self, name: str, names: Sequence[str], session: aiohttp.ClientSession) -> None:
         wire = MarketWire(names, self._feeds, self._on_change)
@@ -200,12 +225,18 @@ class BinanceMarket:
 
     def _on_change(self, reason: str) -> None:
         state = FeedState.LIVE if all(wire.is_up for wire in self._wires) else FeedState.STALE
+        if state is FeedState.LIVE and self._listing is not None:
+            # What cut the connection may have been the venue's maintenance, or its end.
+            self._listing.look_soon()
         if self._state is None and state is FeedState.STALE and not reason:
             # The first of several sockets is up: the connection is what it was, not there yet.
             return
         if state is not self._state and self._sink is not None:
             self._state = state
             self._sink.on_status(None, state, reason or "every stream is acknowledged")
+
+    def _on_halt(self, token: str, reason: str) -> None:
+        self._by_token[token].on_halt(reason)
 
     def _want_snapshot(self, feed: MarketFeed, reason: str) -> None:
         known = self._syncing.get(feed.instrument)

@@ -81,6 +81,7 @@ def rules_of(info: SymbolInfo) -> MarketRules:
         price_min=price.min_price or None,
         price_max=price.max_price or None,
         is_trading=info.status == "TRADING" and info.is_spot_trading_allowed,
+        status=info.status,
         takes_market_orders=takes_market_orders,
         quote_amount_sides=by_quote,
     )

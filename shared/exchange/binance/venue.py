@@ -7,6 +7,7 @@ Binance refuses a client order id twice only while the first order is open. What
 remembered and asked for first; across a restart the caller's journal asks, by `query`.
 """
 
+import asyncio
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -27,7 +28,7 @@ from shared.exchange.binance.codes import (
     ORDER_UNKNOWN,
 )
 from shared.exchange.binance.endpoints import ws_api_url
-from shared.exchange.binance.market import fetch_rules, timings_of
+from shared.exchange.binance.market import fetch_rules, listed_rules, timings_of
 from shared.exchange.binance.orders import (
     ExecutionReport,
     OrderRow,
@@ -41,6 +42,7 @@ from shared.exchange.binance.rest import RECV_WINDOW_MS, AnswerError, BinanceRes
 from shared.exchange.binance.user import UserWire
 from shared.exchange.live.config import WireConfig
 from shared.exchange.live.filters import MarketRules, WireKind, WireOrder, at_bound, is_within, prepare, wire_text
+from shared.exchange.live.listing import Listing
 from shared.exchange.live.outcome import Outcome, judge_answer
 from shared.exchange.live.socket import LiveSocket
 from shared.exchange.paper_rules import refuse
@@ -77,6 +79,8 @@ class BinanceVenue:
         self._on_report: Callable[[VenueReport], None] = _unheard
         self._wire: UserWire | None = None
         self._socket: LiveSocket | None = None
+        self._listing: Listing | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def venue(self) -> str:
@@ -107,6 +111,10 @@ class BinanceVenue:
     async def close(self) -> None:
         """Let go of every connection; closing twice is no error."""
         self._on_report = _unheard
+        watching, self._watching = self._watching, None
+        if watching is not None:
+            watching.cancel()
+            await asyncio.wait([watching])
         socket, self._socket = self._socket, None
         if socket is not None:
             await socket.close()
@@ -214,7 +222,14 @@ class BinanceVenue:
             if wire.refusal is not None:
                 raise ConfigError(f"binance refuses the account's stream: {wire.refusal}: check the key") from error
             raise
+        self._listing = Listing(self._rules.copy(), self._listed, interval_s=config.listing_interval_s)
+        self._watching = asyncio.create_task(self._listing.run(), name=f"{config.venue} listing")
         return tuple(rules.instrument for rules in found.values())
+
+    async def _listed(self, tokens: Sequence[str]) -> dict[str, MarketRules]:
+        found = await listed_rules(self._rest, tokens)
+        self._rules.update(found)
+        return found
 
     async def _address(self) -> str:
         if self._wire is not None and self._wire.is_clock_off:
@@ -256,7 +271,10 @@ class BinanceVenue:
             verdict = judge_answer(answer, CODES)
             if verdict.outcome is not Outcome.UNKNOWN:
                 self._sent.pop(request.client_order_id, None)
-            raise verdict.error() from error
+            refusal = verdict.error()
+            if self._listing is not None:
+                self._listing.on_refused(refusal)
+            raise refusal from error
         except (RejectedError, UnavailableError):
             # Nothing left this machine.
             self._sent.pop(request.client_order_id, None)

@@ -12,7 +12,8 @@ class WireConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Configure a connection; an address of None means the real venue. Ages and waits are in seconds.
 
     `socket_age_max_s` stays below the venue's own limit (24 hours), so that we choose the moment. A market counts as
-    stale after `stale_after_s` without data. `wait_max_s` bounds the wait for a turn within the venue's rate limits.
+    stale after `stale_after_s` without data. Whether markets trade is looked at every
+    `listing_interval_s`. `wait_max_s` bounds the wait for a turn within the venue's rate limits.
     """
 
     venue: str
@@ -31,6 +32,7 @@ class WireConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     reconnect_first_s: float = 0.25
     reconnect_most_s: float = 30.0
     clock_interval_s: float = 60.0
+    listing_interval_s: float = 30.0
     wait_max_s: float = 10.0
     read_attempts_max: int = 4
 

@@ -23,7 +23,7 @@ class MarketRules(msgspec.Struct, frozen=True):
     """State what a venue takes in one market; None where it sets no bound.
 
     `quote_step` is the smallest step of an amount given in quote units. The `market_` bounds are those of market
-    orders alone, beside the others.
+    orders alone, beside the others. `status` is the venue's own word for the market's state.
     """
 
     instrument: Instrument
@@ -36,6 +36,7 @@ class MarketRules(msgspec.Struct, frozen=True):
     price_min: Decimal | None = None
     price_max: Decimal | None = None
     is_trading: bool = True
+    status: str = ""
     sides: frozenset[Side] = frozenset(Side)
     takes_market_orders: bool = True
     quote_amount_sides: frozenset[Side] = frozenset(Side)

@@ -79,7 +79,7 @@ class MarketFeed:
         self._last_sent_ms = self._same_ms = 0
         self._is_up, self._is_fresh = False, True
         self._state: FeedState | None = None
-        self._problem = ""
+        self._problem = self._halt = ""
         self.newest: BookSnapshot | None = None
         self.epoch = 0
         self.snapshot_levels = SNAPSHOT_LEVELS
@@ -166,9 +166,18 @@ class MarketFeed:
         self._builder.reset()
         self.newest = None
         self._problem = reason if not is_up else "the book is being fetched"
+        if not is_up and self._halt and self._state is not FeedState.STALE:
+            # A halt hides what else is wrong, but whoever counts trades must know that the stream has a hole.
+            self._show(FeedState.STALE, reason)
         self._tell()
         if self.needs_snapshot:
             self._want_snapshot(self)
+
+    def on_halt(self, reason: str) -> None:
+        """Learn why nothing trades in the market, or (empty) that it trades."""
+        self._halt = reason
+        self._state = None if self._state is FeedState.FROZEN else self._state
+        self._tell()
 
     def on_age(self, now_ns: int, stale_after_ns: int) -> None:
         """Look at the age of the newest data, whatever the connection says."""
@@ -210,7 +219,9 @@ class MarketFeed:
         return False
 
     def _tell(self) -> None:
-        if not self._is_up:
+        if self._halt:
+            state, reason = FeedState.FROZEN, self._halt
+        elif not self._is_up:
             state, reason = FeedState.STALE, self._problem
         elif self.has_book and not self._builder.is_whole:
             state, reason = FeedState.FROZEN, self._problem
@@ -219,5 +230,8 @@ class MarketFeed:
         else:
             state, reason = FeedState.LIVE, ""
         if state is not self._state:
-            self._state = state
-            self._sink.on_status(self.instrument, state, reason)
+            self._show(state, reason)
+
+    def _show(self, state: FeedState, reason: str) -> None:
+        self._state = state
+        self._sink.on_status(self.instrument, state, reason)

@@ -14,6 +14,7 @@ from shared.clock import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, wa
 from shared.errors import RejectedError, UnavailableError
 from shared.exchange.live.book import Applied
 from shared.exchange.live.config import WireConfig
+from shared.exchange.live.listing import Listing
 from shared.exchange.live.retry import full_jitter_s
 from shared.exchange.live.socket import LiveSocket, Timings, shards
 from shared.exchange.mexc.candles import Candles
@@ -48,6 +49,7 @@ class MexcMarket:
         self._fetching: set[str] = set()
         self._up: set[PublicWire] = set()
         self._sink: MarketSink | None = None
+        self._listing: Listing | None = None
         self._is_all_up: bool | None = None
 
     @property
@@ -89,6 +91,12 @@ class MexcMarket:
             raise
         self._spawn(rest.clock.keep(self._config.clock_interval_s))
         self._spawn(self._watch_ages())
+        self._listing = Listing(
+            {symbol: self._markets.rules(symbol) for symbol in symbols},
+            lambda tokens: self._markets.listed(rest, tokens),
+            interval_s=self._config.listing_interval_s, on_halt=self._on_halt, on_grid=sink.on_instrument,
+        )  # fmt: skip
+        self._spawn(self._listing.run())
         if streams.bar_timeframe is not None:
             candles = Candles(self.bars, streams.bar_timeframe, tuple(symbols), sink, self._venue_ns)
             self._spawn(candles.run())
@@ -151,7 +159,7 @@ class MexcMarket:
         self._fetching.clear()
         self._refusals.clear()
         self._up.clear()
-        self._is_all_up = None
+        self._is_all_up = self._listing = None
 
     def _rest(self) -> MexcRest:
         if self._open_rest is None:
@@ -183,10 +191,16 @@ class MexcMarket:
 
     def _on_state(self, wire: PublicWire, is_up: bool, reason: str) -> None:
         (self._up.add if is_up else self._up.discard)(wire)
+        if is_up and self._listing is not None:
+            # What cut the connection may have been the venue's maintenance, or its end.
+            self._listing.look_soon()
         is_all_up = len(self._up) == len(self._wires)
         if is_all_up is not self._is_all_up and self._sink is not None:
             self._is_all_up = is_all_up
             self._sink.on_status(None, FeedState.LIVE if is_all_up else FeedState.STALE, reason)
+
+    def _on_halt(self, symbol: str, reason: str) -> None:
+        self._feeds[symbol].on_halt(reason)
 
     def _on_refused(self, wire: PublicWire, channel: str, reason: str) -> None:
         """Ask again for what was refused, a little later: the other channels of the socket are not to suffer."""

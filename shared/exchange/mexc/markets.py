@@ -6,12 +6,12 @@ the keys on both sides; an open candle.
 
 import difflib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from shared.clock import NANOSECONDS_PER_MILLISECOND, wall_ns
-from shared.errors import ConfigError, UnavailableError
+from shared.errors import ConfigError, RejectedError, UnavailableError
 from shared.exchange.live.filters import MarketRules
 from shared.exchange.mexc.rest import MexcRest
 from shared.exchange.mexc.shapes import ExchangeInfo, rules_of
@@ -44,6 +44,20 @@ class Markets:
         info = await rest.read("exchangeInfo", ExchangeInfo)
         if not info.symbols:
             raise UnavailableError(f"{VENUE} lists no market: try again later")
+        self._take(info)
+
+    async def listed(self, rest: MexcRest, symbols: Sequence[str]) -> Mapping[str, MarketRules]:
+        """Ask anew for some markets, learn their rules, and return those that are listed."""
+        ids = ",".join(self.market_id(symbol) for symbol in symbols)
+        try:
+            info = await rest.read("exchangeInfo", ExchangeInfo, {"symbols": ids})
+        except RejectedError:
+            # One that is gone may spoil the question for the others.
+            info = await rest.read("exchangeInfo", ExchangeInfo)
+        return {token: rules for token, rules in self._take(info).items() if token in symbols}
+
+    def _take(self, info: ExchangeInfo) -> dict[str, MarketRules]:
+        taken: dict[str, MarketRules] = {}
         for one in info.symbols:
             try:
                 rules = rules_of(one)
@@ -51,7 +65,9 @@ class Markets:
                 # A market with an impossible grid is none; the others are not to suffer.
                 continue
             token = rules.instrument.symbol
-            self._rules[token], self._ids[token], self._tokens[one.symbol] = rules, one.symbol, token
+            taken[token] = self._rules[token] = rules
+            self._ids[token], self._tokens[one.symbol] = one.symbol, token
+        return taken
 
     def rules(self, symbol: str) -> MarketRules:
         """Return what a market takes. Raises ConfigError, with suggestions, for one that is not there."""

@@ -154,6 +154,7 @@ def rules_of(info: SymbolInfo) -> MarketRules:
         notional_max=info.max_quote_amount or None,
         market_notional_max=info.max_quote_amount_market or None,
         is_trading=status in TRADING_STATUSES and info.is_spot_trading_allowed,
+        status=status if info.is_spot_trading_allowed else f"{status}, spot trading not allowed",
         sides=sides,
         takes_market_orders=not info.order_types or "MARKET" in info.order_types,
         quote_amount_sides=frozenset({Side.BUY}),

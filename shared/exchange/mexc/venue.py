@@ -15,6 +15,7 @@ from shared.clock import wall_ns
 from shared.errors import ConfigError, IntegrityError, RejectedError, UnavailableError, UnknownOutcomeError
 from shared.exchange.live.config import WireConfig
 from shared.exchange.live.filters import MarketRules, WireKind, WireOrder, at_bound, is_within, prepare
+from shared.exchange.live.listing import Listing
 from shared.exchange.live.socket import LiveSocket
 from shared.exchange.mexc.account_stream import AccountWire, ListenKeys
 from shared.exchange.mexc.market import timings_of
@@ -44,6 +45,7 @@ class MexcVenue:
         self._keys: ListenKeys | None = None
         self._socket: LiveSocket | None = None
         self._symbols: tuple[str, ...] = ()
+        self._listing: Listing | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._on_report: Callable[[VenueReport], None] = lambda _: None
 
@@ -74,6 +76,11 @@ class MexcVenue:
         except BaseException:
             await self.close()
             raise
+        self._listing = Listing(
+            {symbol: self._markets.rules(symbol) for symbol in symbols},
+            lambda tokens: self._markets.listed(rest, tokens), interval_s=self._config.listing_interval_s,
+        )  # fmt: skip
+        self._spawn(self._listing.run())
         self._spawn(rest.clock.keep(self._config.clock_interval_s))
         return instruments
 
@@ -116,6 +123,8 @@ class MexcVenue:
             )
         except (RejectedError, UnavailableError) as error:
             self._memory.forget(request.client_order_id)
+            if self._listing is not None:
+                self._listing.on_refused(error)
             raise _named(error, order) from None
         if not is_order_id(created.order_id) or created.symbol != market_id:
             raise UnknownOutcomeError(f"the acknowledgement names {created.symbol} {created.order_id!r:.40}")

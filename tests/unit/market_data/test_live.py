@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 
+import msgspec
 import pytest
 import structlog
 from prometheus_client import generate_latest
@@ -23,6 +24,7 @@ from shared.messages import (
     Command,
     CommandReply,
     FeedState,
+    InstrumentDefinition,
     MarketStatus,
     Message,
     TradeBatch,
@@ -237,10 +239,33 @@ async def test_a_gap_in_a_book_stops_trading_on_it_but_spoils_no_bar(live: Live)
     live.trade(ONE, 70)
     live.trade(TWO, 70)
     live.market.sink.on_status(ONE, FeedState.FROZEN, "the book has a gap")
-    await live.until(lambda: live.status(ONE).state is FeedState.STALE)
+    await live.until(lambda: live.status(ONE).state is FeedState.FROZEN)
     assert "gap" in live.status(ONE).reason
+    live.market.sink.on_status(ONE, FeedState.LIVE, "")
+    await live.until(lambda: live.status(ONE).state is FeedState.LIVE)
     await live.at(121)
     assert (await live.steps(2))[1].missing == ()
+
+
+async def test_a_changed_grid_is_announced_before_the_next_step(live: Live) -> None:
+    live.market.candles = {name: [candle(name, 0)] for name in (ONE, TWO)}
+    await live.start()
+    await live.at(62)
+    await live.steps(1)
+    (known,) = [one.instrument for one in live.of(InstrumentDefinition) if one.instrument.symbol == ONE]
+    changed = msgspec.structs.replace(known, tick_size=known.tick_size * 10)
+    assert live.market.sink is not None
+    live.market.sink.on_instrument(changed)
+    live.market.sink.on_instrument(msgspec.structs.replace(known, symbol="NOT-OURS"))
+    live.trade(ONE, 70)
+    live.trade(TWO, 70)
+    await live.at(125)
+    await live.steps(2)
+    told = [one.instrument for one in live.of(InstrumentDefinition)]
+    assert told[-1] == changed
+    assert len(told) == 3
+    places = [type(one) for one in live.heard if isinstance(one, InstrumentDefinition | BarsClosed)]
+    assert places[-2:] == [InstrumentDefinition, BarsClosed]
 
 
 async def test_a_restart_goes_on_after_the_last_step_and_tells_what_it_missed(live: Live) -> None:

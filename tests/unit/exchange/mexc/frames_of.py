@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from ccxt.protobuf.mexc import PushDataV3ApiWrapper_pb2
 
-from shared.messages import Bar, Bbo, BookSnapshot, FeedState, Trade
+from shared.messages import Bar, Bbo, BookSnapshot, FeedState, Instrument, Trade
 
 MARKET, TOKEN, START_MS = "BTCUSDT", "BTC-USDT", 1_760_000_000_000
 Changes = Sequence[tuple[str, str]]
@@ -18,6 +18,7 @@ class Sink:
         self.bbos: list[Bbo] = []
         self.books: list[BookSnapshot] = []
         self.bars: list[Bar] = []
+        self.instruments: list[Instrument] = []
         self.statuses: list[tuple[str | None, FeedState, str]] = []
 
     def on_trades(self, trades: Sequence[Trade]) -> None:
@@ -31,6 +32,9 @@ class Sink:
 
     def on_venue_bar(self, bar: Bar) -> None:
         self.bars.append(bar)
+
+    def on_instrument(self, instrument: Instrument) -> None:
+        self.instruments.append(instrument)
 
     def on_status(self, instrument: str | None, state: FeedState, reason: str) -> None:
         self.statuses.append((instrument, state, reason))
