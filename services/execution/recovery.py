@@ -23,6 +23,8 @@ from shared.messages import OrderState, TradingState
 
 PAGE = 1_000
 LOOK_AGAIN_S = (0.0, 0.5, 1.0)
+# So many times longer than without one an order is waited for while a trade of nobody's may be its own.
+UNCLAIMED_SPANS = 20
 HALTED = "trading is halted"
 _IN_QUESTION = (OrderState.SUBMITTED, OrderState.UNKNOWN, OrderState.PENDING_CANCEL)
 _NO_ANSWER = (UnavailableError, UnknownOutcomeError, RejectedError, DecodeError, TimeoutError, OSError, ValueError)
@@ -55,6 +57,8 @@ class Recovery:
         self._cancels = cancels
         # Kept in memory alone: after a restart the counting begins anew, which only makes it more careful.
         self._misses: dict[str, Misses] = {}
+        # Markets with a trade of which it is not known yet whose it is.
+        self._unclaimed: set[str] = set()
 
     async def run(self) -> Findings:
         """Resolve what is unknown, book what is missing, compare the balances. A second pass at once finds nothing."""
@@ -88,6 +92,9 @@ class Recovery:
         while True:
             trades = await desk.call(desk.venue.trades_since(desk.books.trade_sequence, limit=PAGE))
             are_booked = [await self._book_trade(trade) for trade in trades]
+            self._unclaimed = {
+                trade.instrument for trade, is_booked in zip(trades, are_booked, strict=True) if not is_booked
+            }
             if trades and all(are_booked):
                 desk.books.set_trade_sequence(trades[-1].sequence)
             if desk.simulated is None or len(trades) < PAGE:
@@ -176,6 +183,11 @@ class Recovery:
         for order in self._desk.books.open_orders():
             misses = self._misses.get(order.client_order_id)
             if misses is None or not misses.are_enough(config.misses_min, config.misses_span_s):
+                continue
+            is_claimed = order.venue_order_id is not None or order.intent.instrument not in self._unclaimed
+            if not is_claimed and not misses.are_enough(config.misses_min, config.misses_span_s * UNCLAIMED_SPANS):
+                # The trade may be this order's: it exists then, and the venue does not show it yet. After so long
+                # the trade is somebody else's, which halts.
                 continue
             if order.state is OrderState.UNKNOWN and order.venue_order_id is None:
                 state, reason = OrderState.REJECTED_UNCONFIRMED, f"{misses.count} times not found, no trade of it"

@@ -168,6 +168,20 @@ async def test_a_trade_without_a_name_waits_for_the_order_that_is_not_shown_yet(
     assert rig.balances() == rig.held()
 
 
+async def test_an_order_is_not_given_up_while_a_trade_may_be_its_own(rig: WireRig) -> None:
+    rig.wire.lose_answers, rig.wire.names_orders, rig.wire.hide_orders = 1, False, True
+    await rig.start()
+    await rig.step(1, BTC=100.0)
+    await rig.approve(approve(intent(1)))
+    await rig.settled(1, states=(OrderState.UNKNOWN,))
+    with pytest.raises(TimeoutError):
+        await _within(rig, 0.5, lambda: rig.desk.halt_reason is not None or not rig.desk.books.uncertain_orders())
+    rig.wire.hide_orders = False
+    assert await rig.settled(1) == [OrderState.FILLED]
+    assert rig.balances() == rig.held()
+    assert rig.desk.halt_reason is None
+
+
 async def test_a_lost_request_is_given_up_after_enough_misses_and_never_repeated(rig: WireRig) -> None:
     rig.wire.lose_requests = 1
     await rig.start()
