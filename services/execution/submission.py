@@ -6,6 +6,8 @@ Never: a byte sent before the journal holds the request; a second order for a kn
 
 import asyncio
 
+import msgspec
+
 from services.execution.core.booking import Booked, book_report, book_state
 from services.execution.core.bounds import Denial, DenyCode, check
 from services.execution.core.orders import Order, new_order, request_of
@@ -15,7 +17,7 @@ from shared.bus.port import Delivery
 from shared.clock import NANOSECONDS_PER_SECOND
 from shared.domain.money import plain
 from shared.errors import DeferError, IntegrityError, RejectedError
-from shared.exchange.port import VenueOrder
+from shared.exchange.port import VenueOrder, VenueRejectCode
 from shared.messages import OrderApproved, OrderState, TradingState
 
 # How long one delivery waits for the market before it is put back, and how soon it comes again.
@@ -60,7 +62,11 @@ class Submission:
         try:
             report = await desk.call(desk.venue.submit(request_of(order)))
         except RejectedError as error:
-            return await desk.commit(self._moved(order, OrderState.REJECTED, str(error)))
+            booked = self._moved(order, OrderState.REJECTED, str(error))
+            if error.code == VenueRejectCode.PERMISSION:
+                # Asking again would not help: a person has to look at the key before anything else is sent.
+                booked = msgspec.structs.replace(booked, problem=f"the venue refuses the key: {error.detail}")
+            return await desk.commit(booked)
         except IntegrityError as error:
             unknown = self._moved(order, OrderState.UNKNOWN, str(error))
             return await desk.commit(Booked(unknown.order, unknown.entries, unknown.events, str(error)))
