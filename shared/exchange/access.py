@@ -26,8 +26,9 @@ class ExchangeAccess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Say how the venue is reached; an address left out is the real venue's.
 
     `key_file` and `secret_file` name files of mode 0600 with the API key and its secret; a key that may withdraw is
-    refused. `armed` is one of the two switches of `stack.mode=live`; the other is CASCADE_LIVE_ARMED=yes in the
-    environment.
+    refused. Where the venue's API cannot tell that of a key (MEXC), `key_cannot_withdraw` is the operator's word after
+    a look at the key's page; elsewhere it counts for nothing. `armed` is one of the two switches of `stack.mode=live`;
+    the other is CASCADE_LIVE_ARMED=yes in the environment.
     """
 
     rest_url: str | None = None
@@ -35,6 +36,7 @@ class ExchangeAccess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ws_api_url: str | None = None
     key_file: str | None = None
     secret_file: str | None = None
+    key_cannot_withdraw: bool = False
     armed: bool = False
 
     @property
@@ -80,7 +82,9 @@ def trading_wire(stack: StackConfig, access: ExchangeAccess, environ: Mapping[st
     _need_addresses(stack, access)
     check_access(stack, access, environ)
     key, secret = read_key(access.key_file, "key_file"), read_key(access.secret_file, "secret_file")
-    return msgspec.structs.replace(_config(stack, access), api_key=key, secret=secret)
+    return msgspec.structs.replace(
+        _config(stack, access), api_key=key, secret=secret, key_cannot_withdraw=access.key_cannot_withdraw
+    )
 
 
 def read_key(file: str | None, name: str) -> str:

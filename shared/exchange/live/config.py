@@ -12,8 +12,9 @@ class WireConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     """Configure a connection; an address of None means the real venue. Ages and waits are in seconds.
 
     `socket_age_max_s` stays below the venue's own limit (24 hours), so that we choose the moment. A market counts as
-    stale after `stale_after_s` without data. Whether markets trade is looked at every
-    `listing_interval_s`. `wait_max_s` bounds the wait for a turn within the venue's rate limits.
+    stale after `stale_after_s` without data; whether it trades is looked at every `listing_interval_s`. `wait_max_s`
+    bounds the wait for a turn within the venue's rate limits. `key_cannot_withdraw` is a person's word for what a
+    venue's API does not tell of a key.
     """
 
     venue: str
@@ -22,6 +23,7 @@ class WireConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     ws_api_url: str | None = None
     api_key: str = ""
     secret: str = ""
+    key_cannot_withdraw: bool = False
     connect_timeout_s: float = 10.0
     request_timeout_s: float = 10.0
     ack_timeout_s: float = 10.0
@@ -39,7 +41,7 @@ class WireConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            if isinstance(value, float | int) and not 0 < value < float("inf"):
+            if isinstance(value, float | int) and not isinstance(value, bool) and not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be a positive number, got {value}")
         for name in ("rest_url", "ws_url", "ws_api_url"):
             url = getattr(self, name)

@@ -3,7 +3,8 @@
 In: order requests under the caller's ids. Out: orders, trades and balances as MEXC knows them, reports as they come.
 Never: a second execution under one client order id, a guess at an outcome, a byte sent for what cannot be.
 
-A key that may withdraw is refused by what `GET account` says in `canWithdraw`; MEXC documents no other place.
+A key that may withdraw is refused. `canWithdraw` of `GET account` may be the account's and not the key's, and MEXC
+documents no other place: unless it says no, a person's word that the key may not is needed.
 """
 
 import asyncio
@@ -220,8 +221,12 @@ class MexcVenue:
             account = await self._ask().account()
         except RejectedError as error:
             raise ConfigError(f"{VENUE} refuses the credentials: {error.detail}") from error
-        if account.can_withdraw:
-            raise ConfigError(f"the {VENUE} key may withdraw: make one that may only read and trade")
+        if account.can_withdraw is not False and not self._config.key_cannot_withdraw:
+            raise ConfigError(
+                f"the {VENUE} account may withdraw, and {VENUE} does not tell whether this key may. Look at the key's "
+                "page there: if withdrawals are off for it, set exchange.key_cannot_withdraw=true; else make a key "
+                "that may only read and trade"
+            )
         if account.can_trade is False:
             raise ConfigError(f"the {VENUE} key may not trade: allow it, or make another one")
 

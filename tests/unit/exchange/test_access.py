@@ -31,6 +31,15 @@ def test_a_key_is_read_without_its_line_end(tmp_path: Path) -> None:
     assert KEY not in repr(wire)
 
 
+@pytest.mark.parametrize("word", [False, True])
+def test_what_a_person_says_of_a_key_goes_with_the_key_alone(tmp_path: Path, word: bool) -> None:
+    access = msgspec.structs.replace(files(tmp_path), armed=True, key_cannot_withdraw=word)
+    assert trading_wire(live(), access, SWITCH).key_cannot_withdraw is word
+    paper = StackConfig(mode=Mode.PAPER)
+    assert not market_wire(paper, access).key_cannot_withdraw
+    assert not ExchangeAccess().key_cannot_withdraw
+
+
 @pytest.mark.parametrize(
     ("text", "mode", "words"),
     [
