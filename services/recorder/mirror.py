@@ -5,7 +5,9 @@ because of QuestDB: trading does not depend on it.
 """
 
 import asyncio
+import contextlib
 import importlib.util
+from collections.abc import Callable
 from pathlib import Path
 
 from services.recorder.config import RecorderConfig
@@ -62,10 +64,10 @@ def mirrored(primary: Store, config: RecorderConfig, runtime: Runtime, health: H
     loop = asyncio.get_running_loop()
 
     def tell(ready: bool, detail: str) -> None:
-        loop.call_soon_threadsafe(health.mirror, ready, detail)
+        _in_loop(loop, lambda: health.mirror(ready, detail))
 
     def fail(error: BaseException) -> None:
-        loop.call_soon_threadsafe(runtime.fail, error)
+        _in_loop(loop, lambda: runtime.fail(error))
 
     writer = QuestdbWriter(
         QuestdbSink(config.questdb_url, config.questdb_user, Path(config.questdb_password_file)),
@@ -78,6 +80,12 @@ def mirrored(primary: Store, config: RecorderConfig, runtime: Runtime, health: H
     return MirroredStore(
         primary, writer, lambda rows, reason: runtime.log.error("questdb_spool_refuses", rows=rows, error=reason)
     )
+
+
+def _in_loop(loop: asyncio.AbstractEventLoop, call: Callable[[], None]) -> None:
+    # A thread that waits for a server which is gone can outlive the loop by seconds.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(call)
 
 
 def _measure(writer: QuestdbWriter, runtime: Runtime) -> None:

@@ -192,6 +192,8 @@ class QuestdbWriter:
         except Exception as error:
             # A programmer error: a writer without one of its threads would only look alive.
             self._trouble = f"the writer has died: {error!r}"
+            if self._is_stopping.is_set():
+                return
             if self._on_failure is None:
                 raise
             self._on_failure(error)
@@ -362,6 +364,7 @@ class QuestdbWriter:
 
     def _tell(self) -> None:
         told = self._judgement()
-        if told != self._told:
+        # A thread that outlives `close` has nobody left to tell.
+        if told != self._told and not self._is_stopping.is_set():
             self._told = told
             self._on_change(*told)

@@ -277,3 +277,36 @@ def test_a_lag_without_end_is_not_healthy() -> None:
 def test_options_that_cannot_work_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         WriterOptions(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_thread_that_outlives_close_tells_nobody(
+    server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shared.store.questdb_writer.JOIN_TIMEOUT_S", 0.01)
+    told: list[tuple[bool, str]] = []
+    asked, answer, left = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(FakeServer):
+        def condition(self) -> Condition:
+            asked.set()
+            answer.wait(10)
+            return Condition(is_reachable=False, reason="gone")
+
+        def close(self) -> None:
+            left.set()
+
+    writer = QuestdbWriter(
+        Slow(),
+        tmp_path / "spool",
+        WriterOptions(**(QUICK | {"watch_grace_s": 0.0})),  # type: ignore[arg-type]
+        on_change=lambda ready, detail: told.append((ready, detail)),
+    )
+    writer.start()
+    assert asked.wait(10)
+    writer.close()
+    assert left.is_set()
+    before = list(told)
+    watching = next(thread for thread in threading.enumerate() if thread.name == "questdb-watch")
+    answer.set()
+    watching.join(10)
+    assert told == before
