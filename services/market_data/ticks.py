@@ -15,11 +15,13 @@ from services.market_data.core.quality import QualityState, assess, release, sil
 from services.market_data.core.quality_words import Action, Finding, Limits, Verdict
 from shared.bus import subjects
 from shared.bus.port import Bus
+from shared.clock import NANOSECONDS_PER_SECOND
 from shared.logs import Log
 from shared.messages import Bar, Bbo, BookSnapshot, FeedState, Instrument, Trade, TradeBatch
 from shared.metrics import Metrics
 
 BATCH_MAX, BATCH_S = 50, 0.002
+TRADES_LAG_NS = NANOSECONDS_PER_SECOND
 # A trade that was dropped for one of these is missing in its bar; a bad print is not.
 _MISSED = frozenset({Finding.OUT_OF_ORDER, Finding.STALE, Finding.CLOCK_SKEW, Finding.TIME_UNIT, Finding.SEQUENCE_GAP})
 
@@ -134,7 +136,8 @@ class Ticks:
             if state is FeedState.LIVE:
                 self._whole(name, self._now_ns())
             else:
-                self._gap(name, self._seen_ns.get(name, 0), reason or state.value)
+                # A venue sends its trades a moment after its quotes: those of that moment may be lost as well.
+                self._gap(name, self._seen_ns.get(name, 0) - TRADES_LAG_NS, reason or state.value)
 
     def trust(self, instrument: str) -> Trust:
         """Return how far a market is trusted; what is frozen is not asked here."""

@@ -50,7 +50,7 @@ class MarketFeed:
         self._trade_id = self._ticker_update = self._bar_ms = 0
         self._tickers: dict[int, Best] = {}  # by update, ascending: those that the book has yet to reach
         self._book_event_ns = self._book_recv_ns = 0
-        self._trades = self._bbos = self._books = self._bars = 0
+        self._bbos = self._books = self._bars = 0
 
     @property
     def needs_snapshot(self) -> bool:
@@ -87,12 +87,10 @@ class MarketFeed:
         if frame.t != self._trade_id + 1 and self._trade_id and not self._is_new(frame.t):
             return
         self._trade_id = max(self._trade_id, frame.t)
-        self._trades += 1
         side = Side.SELL if frame.m else Side.BUY
         event_ns = frame.T * NANOSECONDS_PER_MILLISECOND
-        trade = Trade(
-            self.venue, self.instrument, str(frame.t), side, frame.p, frame.q, event_ns, wall_ns(), self._trades
-        )
+        # The venue's own count, so that whoever builds bars sees which trades are missing.
+        trade = Trade(self.venue, self.instrument, str(frame.t), side, frame.p, frame.q, event_ns, wall_ns(), frame.t)
         self._sink.on_trades((trade,))
         if self.state is not FeedState.LIVE:
             self._show("")

@@ -16,6 +16,9 @@ from shared.bus.port import Delivery
 from shared.bus.streams import BUCKETS, MD_BARS, STREAMS
 from shared.clock import monotonic_ns
 from shared.config import StackConfig
+from shared.exchange.binance.feed import MarketFeed as BinanceFeed
+from shared.exchange.binance.frames import TradeFrame
+from shared.exchange.port import Streams
 from shared.messages import (
     Bar,
     BarsClosed,
@@ -228,6 +231,41 @@ async def test_a_lost_connection_spoils_the_bars_of_its_time_and_is_told(live: L
         live.trade(name, 130)
     await live.at(181)
     assert (await live.steps(3))[2].missing == ()
+
+
+async def test_a_lost_connection_spoils_the_bar_whose_last_trades_were_still_to_come(live: Live) -> None:
+    live.market.candles = {name: [candle(name, 0)] for name in (ONE, TWO)}
+    await live.start()
+    await live.at(62)
+    await live.steps(1)
+    assert live.market.sink is not None
+    for name in (ONE, TWO):
+        live.trade(name, 119)
+    await live.at(120.02)
+    # Quotes come at once, trades are gathered for a tenth of a second: those of the bar's end are not there yet.
+    live.market.quote(ONE, live.now_ns, 1.9, 2.1, 1)
+    live.market.sink.on_status(ONE, FeedState.STALE, "reset")
+    await live.at(123)
+    assert (await live.steps(2))[1].missing == (ONE,)
+
+
+async def test_a_trade_that_binance_counted_and_nobody_heard_spoils_its_bar(live: Live) -> None:
+    live.market.candles = {name: [candle(name, 0)] for name in (ONE, TWO)}
+    await live.start()
+    await live.at(62)
+    await live.steps(1)
+    assert live.market.sink is not None
+    streams = Streams(book=False, bbo=False)
+    for name, numbers in ((ONE, (1, 2, 4, 5)), (TWO, (1, 2, 3, 4))):
+        feed = BinanceFeed(
+            "mexc", name, streams, live.market.sink, stale_after_s=60.0, want_snapshot=lambda _, __: None
+        )
+        feed.on_up()
+        for place, number in enumerate(numbers):
+            await live.at(63 + place)
+            feed.on_trade(TradeFrame(name, number, 2.0, 1.0, live.now_ns // 1_000_000, False))
+    await live.at(122)
+    assert (await live.steps(2))[1].missing == (ONE,)
 
 
 async def test_a_gap_in_a_book_stops_trading_on_it_but_spoils_no_bar(live: Live) -> None:

@@ -45,7 +45,7 @@ def test_trades_come_once_in_order_with_the_takers_side() -> None:
     for frame in (trade(5), trade(5), trade(6, buyer_rests=False), trade(4)):
         rig.feed.on_trade(frame)
     assert [(one.trade_id, one.side, one.sequence) for one in rig.sink.trades] == [
-        ("5", Side.SELL, 1), ("6", Side.BUY, 2)
+        ("5", Side.SELL, 5), ("6", Side.BUY, 6)
     ]  # fmt: skip
     assert rig.sink.trades[0].ts_event_ns == NOW_MS * 1_000_000
 
