@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from services.cli.runfile import RunFile
+from services.cli.runfile import USER, RunFile
 from shared.bus.nats import NatsBus
 from shared.bus.port import Bus, Delivery
 from shared.bus.server import seed_file
@@ -16,7 +16,6 @@ from shared.errors import BusUnavailableError
 
 CONNECT_TIMEOUT_S = 5.0
 PAGE = 1_000
-USER = "cli"
 
 
 @asynccontextmanager

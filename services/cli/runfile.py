@@ -10,25 +10,30 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from services.cli.errors import NotRunningError
 from services.cli.supervisor.child import ChildStatus
-from shared.errors import InputError
+from shared.bus.server import seed_file
+from shared.clock import wall_ns
+from shared.config import load_settings
+from shared.errors import ConfigError, InputError
+from shared.messages import schema_hash
 
 RUN_FILE = "run.json"
 LOCK_FILE = "lock"
 STATE_ROOT = Path("var")
 LEFTOVER_WAIT_S = 12.0
+USER = "cli"
 
 
 class RunFile(msgspec.Struct, frozen=True):
-    """Describe a running stack. Paths are absolute, times nanoseconds UTC."""
+    """Describe a running stack. Paths are absolute, times nanoseconds UTC; no `supervisor_pid`: somebody else's."""
 
-    supervisor_pid: int
+    supervisor_pid: int | None
     started_at_ns: int
     build: str
     schema_hash: str
@@ -98,12 +103,14 @@ def read_run(state_dir: Path) -> RunFile | None:
 
 
 def find_running(state_dir: Path | None = None, root: Path = STATE_ROOT) -> RunFile:
-    """Return the stack that runs in `state_dir`, or the one that runs below `root`.
+    """Return the stack that runs in `state_dir`, or the one that runs below `root`, or the environment's.
 
     Raises NotRunningError when there is none, InputError when there are several to choose from.
     """
     places = [state_dir] if state_dir is not None else sorted(path.parent for path in root.glob(f"*/{RUN_FILE}"))
     runs = [run for place in places if is_held(place) and (run := read_run(place)) is not None]
+    if not runs and (remote := remote_run(os.environ)) is not None:
+        return remote
     if not runs:
         where = state_dir if state_dir is not None else f"{root.resolve()}/*"
         raise NotRunningError(
@@ -113,6 +120,36 @@ def find_running(state_dir: Path | None = None, root: Path = STATE_ROOT) -> RunF
         names = ", ".join(run.state_dir for run in runs)
         raise InputError(f"several stacks run: {names}. Choose one: --state-dir DIR")
     return runs[0]
+
+
+def remote_run(environ: Mapping[str, str]) -> RunFile | None:
+    """Return the stack at CASCADE_NATS_URL, which somebody else supervises, as compose does; None without that.
+
+    Raises ConfigError when CASCADE_NKEY_FILE does not name the operator's key.
+    """
+    url, key = environ.get("CASCADE_NATS_URL"), environ.get("CASCADE_NKEY_FILE")
+    if not url:
+        return None
+    if not key or Path(key) != seed_file(Path(key).parent, USER):
+        raise ConfigError(f"CASCADE_NKEY_FILE must name the operator's key, {USER}.nk, where CASCADE_NATS_URL is set")
+    settings_file = environ.get("CASCADE_SETTINGS", "")
+    stack = load_settings(Path(settings_file) if settings_file else None, environ=environ).stack
+    return RunFile(
+        supervisor_pid=None,
+        started_at_ns=wall_ns(),
+        build=environ.get("CASCADE_BUILD", "dev"),
+        schema_hash=schema_hash(),
+        mode=stack.mode.value,
+        venue=stack.venue,
+        timeframe=stack.timeframe,
+        state_dir=url,
+        settings_file=settings_file,
+        nats_url=url,
+        keys_dir=str(Path(key).parent),
+        dashboard_url=environ.get("CASCADE_DASHBOARD_URL", "–"),
+        replay=None,
+        services=(),
+    )
 
 
 def stop_leftovers(run: RunFile, *, wait_s: float = LEFTOVER_WAIT_S) -> list[str]:

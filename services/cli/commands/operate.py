@@ -51,6 +51,8 @@ def release(
 def stop(state_dir: StateDir = None, as_json: AsJson = False) -> None:
     """Stop the running stack: services drain in order, the state stays."""
     run = find_running(state_dir)
+    if run.supervisor_pid is None:
+        raise InputError("somebody else supervises this stack: stop it there, for example with `docker compose down`")
     os.kill(run.supervisor_pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_TIMEOUT_S
     while is_held(Path(run.state_dir)):

@@ -13,6 +13,7 @@ from services.cli.commands.options import AsJson, StateDir, console, print_json
 from services.cli.runfile import RunFile, find_running
 from services.cli.summary import iso_time
 from services.cli.supervisor import logfiles
+from services.cli.supervisor.child import ChildStatus
 from services.cli.supervisor.order import Phase
 from services.cli.view import STYLES, amount
 from shared.bus import streams, subjects
@@ -32,8 +33,8 @@ class ServiceReport(msgspec.Struct, frozen=True):
     phase: Phase
     ready: bool
     pid: int | None
-    port: int
-    restarts: int
+    port: int | None
+    restarts: int | None
     uptime_s: int | None
     detail: str
     build: str | None
@@ -58,7 +59,7 @@ class StatusReport(msgspec.Struct, frozen=True):
     venue: str
     replay: str | None
     dashboard_url: str
-    supervisor_pid: int
+    supervisor_pid: int | None
     uptime_s: int
     build: str
     schema_hash: str
@@ -90,22 +91,12 @@ def status(state_dir: StateDir = None, as_json: AsJson = False) -> None:
 
 def make_report(run: RunFile, heard: Heard, *, bus_answers: bool, now_ns: int) -> StatusReport:
     """Return the report on a stack from its run file and from what was heard."""
-    services = tuple(
-        ServiceReport(
-            name=child.name,
-            phase=child.phase,
-            ready=child.phase is Phase.READY,
-            pid=child.pid,
-            port=child.port,
-            restarts=child.restarts,
-            uptime_s=_age_s(child.started_at_ns, now_ns) if child.pid is not None else None,
-            detail=child.detail,
-            build=beat.build if (beat := heard.beats.get(child.name)) is not None else None,
-            schema_hash=beat.schema_hash if beat is not None else None,
-            last_error=logfiles.last_error(Path(run.state_dir) / "logs" / f"{child.name}.log"),
-        )
-        for child in run.services
-    )
+    if run.supervisor_pid is None:
+        services = tuple(_unsupervised(beat, now_ns) for _, beat in sorted(heard.beats.items()))
+        started_ns = min((beat.started_at_ns for beat in heard.beats.values()), default=now_ns)
+    else:
+        services = tuple(_supervised(run, child, heard.beats.get(child.name), now_ns) for child in run.services)
+        started_ns = run.started_at_ns
     hashes = {beat.schema_hash for beat in heard.beats.values()} | {run.schema_hash}
     closed, account = heard.closed, heard.account
     return StatusReport(
@@ -115,7 +106,7 @@ def make_report(run: RunFile, heard: Heard, *, bus_answers: bool, now_ns: int) -
         replay=run.replay,
         dashboard_url=run.dashboard_url,
         supervisor_pid=run.supervisor_pid,
-        uptime_s=_age_s(run.started_at_ns, now_ns) or 0,
+        uptime_s=_age_s(started_ns, now_ns) or 0,
         build=run.build,
         schema_hash=run.schema_hash,
         schemas_agree=len(hashes) == 1 if heard.beats else None,
@@ -127,6 +118,39 @@ def make_report(run: RunFile, heard: Heard, *, bus_answers: bool, now_ns: int) -
         equity_usdt=account.equity_usdt if account is not None else None,
         open_orders=account.open_orders if account is not None else None,
         services=services,
+    )
+
+
+def _supervised(run: RunFile, child: ChildStatus, beat: Heartbeat | None, now_ns: int) -> ServiceReport:
+    return ServiceReport(
+        name=child.name,
+        phase=child.phase,
+        ready=child.phase is Phase.READY,
+        pid=child.pid,
+        port=child.port,
+        restarts=child.restarts,
+        uptime_s=_age_s(child.started_at_ns, now_ns) if child.pid is not None else None,
+        detail=child.detail,
+        build=beat.build if beat is not None else None,
+        schema_hash=beat.schema_hash if beat is not None else None,
+        last_error=logfiles.last_error(Path(run.state_dir) / "logs" / f"{child.name}.log"),
+    )
+
+
+def _unsupervised(beat: Heartbeat, now_ns: int) -> ServiceReport:
+    """Report what a service says of itself: nobody here knows its restarts or reads its log."""
+    return ServiceReport(
+        name=beat.service,
+        phase=Phase.READY if beat.ready else Phase.UNREADY,
+        ready=beat.ready,
+        pid=None,
+        port=None,
+        restarts=None,
+        uptime_s=_age_s(beat.started_at_ns, now_ns),
+        detail=beat.detail,
+        build=beat.build,
+        schema_hash=beat.schema_hash,
+        last_error=None,
     )
 
 
@@ -166,7 +190,8 @@ def _print(report: StatusReport) -> None:
         about = Text(one.detail, style="dim")
         if one.last_error:
             about.append(f"\nlast error: {one.last_error}", style="red")
-        table.add_row(one.name, phase, str(one.restarts), up, str(one.pid or "–"), one.schema_hash or "–", about)
+        restarts = "–" if one.restarts is None else str(one.restarts)
+        table.add_row(one.name, phase, restarts, up, str(one.pid or "–"), one.schema_hash or "–", about)
     agree = {True: "agree", False: "DIFFER", None: "not heard"}[report.schemas_agree]
     market = report.replay or ("synthetic market" if report.mode == "replay" else report.venue)
     console.print(f"{report.mode}, {market}, up {duration(report.uptime_s)}, build {report.build}", highlight=False)
