@@ -126,6 +126,8 @@ class ApiSocket:
             raise ApiError(-1000, "An unknown error occurred while processing the request.", status=_status(fault, 500))
         if take(FaultName.TIMEOUT_BEFORE, route=name, symbol=symbol):
             raise _NoAnswerError
+        if name == "ping" and take(FaultName.PONG_MISSING, route=self.socket.path):
+            raise _NoAnswerError
 
     async def _fail_after(self, name: str, symbol: str | None) -> None:
         take = self._venue.take
