@@ -143,14 +143,18 @@ def week(now_ns: int) -> Iterator[AnyMessage]:
         "buy 48.2 USDT of each of H, PENGU, TAO",
     )
     yield decision(41, "none", "nothing to do: farthest is H-USDT at +21.3 % of +40 %")
+    for number, side in ((1, Side.SELL), (2, Side.BUY), (3, Side.BUY)):
+        yield order_event(number, OrderState.FILLED, side=side)
+    yield order_event(4, OrderState.ACCEPTED, side=Side.BUY, reason="resting")
+    for service in ("market_data", "rebalancer", "risk", "execution", "recorder", "dashboard"):
+        yield heartbeat(service, now_ns)
+
+
+def venue_now(now_ns: int) -> Iterator[AnyMessage]:
+    """Yield what a venue that is listened to says now: one market is stale, one order's end is not confirmed."""
     yield MarketStatus("sandbox", None, FeedState.STALE, "TAO-USDT stale", now_ns)
     yield MarketStatus("sandbox", "TAO-USDT", FeedState.STALE, "no frame of this market for 12 s", now_ns)
     for asset, price in zip(ASSETS, (7.3922, 0.069781, 0.0082331, 112_311.29), strict=True):
         yield Bbo("sandbox", asset, price * 0.999, 10.0, price * 1.001, 10.0, now_ns, now_ns, 1)
         yield TradeBatch((Trade("sandbox", asset, "t", Side.BUY, price, 1.0, now_ns, now_ns, 1),))
     yield order_event(0, OrderState.REJECTED_UNCONFIRMED, side=Side.BUY)
-    for number, side in ((1, Side.SELL), (2, Side.BUY), (3, Side.BUY)):
-        yield order_event(number, OrderState.FILLED, side=side)
-    yield order_event(4, OrderState.ACCEPTED, side=Side.BUY, reason="resting")
-    for service in ("market_data", "rebalancer", "risk", "execution", "recorder", "dashboard"):
-        yield heartbeat(service, now_ns)

@@ -20,7 +20,7 @@ from shared.bus.streams import BUCKETS, STREAMS
 from shared.clock import wall_ns
 from shared.messages import Command, CommandReply, Message
 from shared.testing.parts import require
-from shared.testing.samples import decision, heartbeat, week
+from shared.testing.samples import decision, heartbeat, venue_now, week
 
 
 class DashboardDemo:
@@ -63,7 +63,7 @@ class DashboardDemo:
             bus, config, venue="sandbox", web=lambda service: WebServer(service, config, mode="sandbox")
         )
         await self._service.start()
-        for message in week(wall_ns()):
+        for message in (*week(wall_ns()), *venue_now(wall_ns())):
             self._service.hear(message)
         self._ready.set()
         while not self._stop.is_set():

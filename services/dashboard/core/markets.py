@@ -83,6 +83,6 @@ def _state(board: Board, name: str) -> tuple[str, str, str]:
     own, whole = board.feeds.get(name), board.market_status
     if own is not None:
         return own.state.value, TONES[own.state], own.reason
-    if whole is not None and name in board.tickers:
+    if whole is not None and whole.state is FeedState.LIVE and name in board.tickers:
         return whole.state.value, TONES[whole.state], whole.reason
     return "not heard of", "warn", ""
