@@ -8,7 +8,7 @@ from services.sandbox_exchange.state import write_file
 
 
 @pytest.mark.parametrize("is_link", [False, True])
-def test_a_leftover_does_not_open_the_next_file_to_others(tmp_path: Path, is_link: bool) -> None:  # noqa: FBT001
+def test_a_leftover_does_not_open_the_next_file_to_others(tmp_path: Path, is_link: bool) -> None:
     path, leftover, elsewhere = tmp_path / "key", tmp_path / ".key.new", tmp_path / "elsewhere"
     if is_link:
         leftover.symlink_to(elsewhere)
