@@ -21,6 +21,7 @@ from rich.text import Text
 from services.cli import catalogue as research
 from services.cli.commands.options import AsJson, console, print_json
 from services.cli.data_export import export_rows, jsonable
+from services.cli.data_synthetic import synthetic
 from services.cli.errors import EXIT_FAILED
 from services.cli.summary import iso_time
 from shared.errors import InputError
@@ -65,6 +66,7 @@ class ListedTable(msgspec.Struct, frozen=True):
 
 app = typer.Typer(no_args_is_help=True, help="Read what was recorded; bring in and check history.")
 research.register(app)
+app.command()(synthetic)
 
 
 @app.command("list")
