@@ -100,7 +100,9 @@ class Markets:
             last_ns = min(until_ns - 1, open_ns + (BARS_PER_PAGE - 1) * interval_ns)
             params: dict[str, str | int] = {
                 "symbol": market_id, "interval": word, "limit": BARS_PER_PAGE,
-                "startTime": open_ns // NANOSECONDS_PER_MILLISECOND, "endTime": last_ns // NANOSECONDS_PER_MILLISECOND,
+                "startTime": open_ns // NANOSECONDS_PER_MILLISECOND,
+                # MEXC leaves out a candle that opens at the end.
+                "endTime": last_ns // NANOSECONDS_PER_MILLISECOND + 1,
             }  # fmt: skip
             rows = await rest.read("klines", list[list[object]], params)
             for row in rows:
