@@ -11,7 +11,7 @@ import tomllib
 import typing
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import TypeVar
 
@@ -143,7 +143,7 @@ class Settings:
         try:
             return msgspec.convert(defaults | merged, kind, strict=False)
         except msgspec.ValidationError as error:
-            raise ConfigError(f"{name}{_located(error)}") from error
+            raise ConfigError(f"{name}{_located(error)}{choices(error, kind)}") from error
 
     def to_json(self) -> bytes:
         """Return the merged tree, so that a child process sees exactly what was validated."""
@@ -187,6 +187,10 @@ def _read(path: Path) -> Tree:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"configuration file {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"configuration file {path} is no text in UTF-8: write TOML, or JSON in a .json file"
+        ) from error
     try:
         if path.suffix == ".json":
             return msgspec.json.decode(text, type=dict)
@@ -218,6 +222,16 @@ def _asset_list(value: object) -> list[str]:
 def _suggestion(word: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(word, known, n=1)
     return f": did you mean {close[0]!r}?" if close else f"; known: {', '.join(sorted(known))}"
+
+
+def choices(error: msgspec.ValidationError, kind: type[msgspec.Struct]) -> str:
+    """Return `: choose a, b or c` where the error is about a field of `kind` that takes one of a few words, else ``."""
+    key = str(error).rpartition(" - at `$.")[2].rstrip("`")
+    found = next((field.type for field in msgspec.structs.fields(kind) if field.name == key), None)
+    if not (isinstance(found, type) and issubclass(found, Enum)):
+        return ""
+    words = [str(one.value) for one in found]
+    return f": choose {', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else f": write {words[0]}"
 
 
 def _located(error: msgspec.ValidationError) -> str:

@@ -16,14 +16,13 @@ from services.dashboard.config import DashboardConfig
 from services.execution.config import ExecutionConfig
 from services.market_data.config import FeedKind, MarketDataConfig
 from services.market_data.core.replay import ReplayInfo
-from services.market_data.replay_file import inspect_replay
 from services.rebalancer.config import RebalanceConfig
 from services.recorder.config import RecorderConfig
 from services.risk.config import RiskConfig
 from services.sandbox_exchange.config import SandboxConfig
 from shared.config import WIRE_VENUES, Mode, Settings, StackConfig, Tree, load_settings
 from shared.errors import ConfigError
-from shared.exchange.access import ExchangeAccess, access_of, check_access
+from shared.exchange.access import ExchangeAccess, access_of, check_access, trading_wire
 
 Defaults = Callable[[StackConfig], Mapping[str, object]]
 
@@ -90,6 +89,9 @@ def resolve(options: UpOptions, environ: Mapping[str, str]) -> Resolved:
     settings = _with_mode(settings, options)
     check_sections(settings)
     check_access(settings.stack, access_of(settings), environ)
+    if settings.stack.mode is Mode.LIVE:
+        # Execution reads the key again; a file that it would refuse is refused before anything starts.
+        trading_wire(settings.stack, access_of(settings), environ)
     settings = _with_risk_following(settings)
     market_data = settings.section("market_data", MarketDataConfig)
     replay = None
@@ -97,6 +99,9 @@ def resolve(options: UpOptions, environ: Mapping[str, str]) -> Resolved:
         assert market_data.replay_path is not None
         path = Path(market_data.replay_path).resolve()
         settings = _with(settings, "market_data", "replay_path", str(path))
+        # Reading candles takes libraries that no other command has to wait for.
+        from services.market_data.replay_file import inspect_replay  # noqa: PLC0415 - see above
+
         replay = inspect_replay(path, settings.stack.assets, market_data)
         if "timeframe" not in _table(settings, "stack"):
             settings = _with(settings, "stack", "timeframe", replay.timeframe)

@@ -17,8 +17,10 @@ from rich.table import Table
 
 from services.cli.commands.options import AsJson, console, print_json
 from services.cli.errors import NotRunningError
-from services.sandbox_exchange.config import NAME, SandboxConfig, Source, VenueName
-from services.sandbox_exchange.core.faults import Fault
+from services.cli.runfile import find_running
+from services.sandbox_exchange.config import NAME, MarketVerb, SandboxConfig, Source, VenueName
+from services.sandbox_exchange.core.faults import Fault, FaultName
+from shared.config import Mode, choices
 from shared.domain.instruments import split_symbol
 from shared.errors import ConfigError, InputError
 
@@ -29,7 +31,10 @@ ADMIN_TIMEOUT_S = 10.0
 
 app = typer.Typer(help="Run a venue of your own.", context_settings={"help_option_names": ["-h", "--help"]})
 
-Admin = Annotated[str, typer.Option(envvar="CASCADE_SANDBOX_ADMIN", help="The venue's admin_url.")]
+Admin = Annotated[
+    str | None,
+    typer.Option(envvar="CASCADE_SANDBOX_ADMIN", help="The venue's admin_url [default: the running stack's venue]."),
+]
 
 
 @app.callback(invoke_without_command=True)
@@ -79,9 +84,11 @@ def sandbox(
 
 @app.command()
 def fault(
-    name: Annotated[str | None, typer.Argument(help="What goes wrong, for example http_5xx_after; none lists.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help=f"What goes wrong: {', '.join(FaultName)}. None lists the armed.")
+    ] = None,
     *,
-    admin: Admin,
+    admin: Admin = None,
     route: Annotated[str | None, typer.Option(help="Only there: `POST /api/v3/order`, a stream, a socket.")] = None,
     symbol: Annotated[str | None, typer.Option(help="Only in this market.")] = None,
     after: Annotated[int, typer.Option(help="Let so many occasions pass first.")] = 0,
@@ -92,6 +99,7 @@ def fault(
     as_json: AsJson = False,
 ) -> None:
     """Make a running venue misbehave, list what is armed, or clear it."""
+    admin = admin or stack_admin()
     if clear:
         ask_admin(admin, "DELETE", "/faults")
     if name is not None:
@@ -100,7 +108,9 @@ def fault(
         try:
             checked = msgspec.convert(wanted, Fault)
         except msgspec.ValidationError as error:
-            raise InputError(f"fault: {error}") from error
+            raise InputError(f"fault: {error}{choices(error, Fault)}") from error
+        if checked.name is FaultName.CLOCK_SKEW and not checked.parameter:
+            raise InputError("fault: clock_skew needs --parameter SECONDS, for example 90")
         ask_admin(admin, "POST", "/faults", msgspec.json.encode(checked))
     found = msgspec.json.decode(ask_admin(admin, "GET", "/faults"), type=_FaultsSeen)
     if as_json:
@@ -118,24 +128,38 @@ def fault(
 @app.command()
 def market(
     symbol: Annotated[str, typer.Argument(help="The market, for example HUSDT.")],
-    action: Annotated[
-        str,
-        typer.Argument(help="pause, resume, delist, cancel_only, buy_only, sell_only, both_sides or redenominate."),
-    ],
+    action: Annotated[MarketVerb, typer.Argument(help="What happens to it.")],
     *,
-    admin: Admin,
+    admin: Admin = None,
     factor: Annotated[str | None, typer.Option(help="What a redenomination multiplies the price by.")] = None,
 ) -> None:
     """Change a market of a running venue."""
-    wanted = {"action": action, **({"factor": factor} if factor is not None else {})}
-    ask_admin(admin, "POST", f"/markets/{_list(symbol)[0]}", msgspec.json.encode(wanted))
-    console.print(f"{symbol}: {action}", highlight=False)
+    if (action is MarketVerb.REDENOMINATE) != (factor is not None):
+        raise InputError("redenominate and --factor belong together, for example `redenominate --factor 1000`")
+    wanted = {"action": action.value, **({"factor": factor} if factor is not None else {})}
+    names = _list(symbol)
+    if len(names) != 1:
+        raise InputError(f"{symbol!r} is not one market, for example HUSDT")
+    ask_admin(admin or stack_admin(), "POST", f"/markets/{names[0]}", msgspec.json.encode(wanted))
+    console.print(f"{names[0]}: {action.value}", highlight=False)
 
 
 @app.command()
-def ledger(*, admin: Admin) -> None:
+def ledger(*, admin: Admin = None) -> None:
     """Print what truly happened at a running venue, as JSON."""
-    print(ask_admin(admin, "GET", "/ledger").decode())
+    print(ask_admin(admin or stack_admin(), "GET", "/ledger").decode())
+
+
+class _SandboxSeen(msgspec.Struct):
+    admin_port: int
+
+
+class _SettingsSeen(msgspec.Struct):
+    sandbox_exchange: _SandboxSeen | None = None
+
+
+class _Refusal(msgspec.Struct):
+    error: str
 
 
 class _FaultsSeen(msgspec.Struct):
@@ -151,6 +175,20 @@ def configured(**values: object) -> SandboxConfig:
         raise ConfigError(f"{NAME}: {error}") from error
 
 
+def stack_admin() -> str:
+    """Return the admin_url of the running stack's own venue. Raises InputError when there is none."""
+    try:
+        run = find_running()
+    except NotRunningError as error:
+        raise InputError(
+            "no stack runs here: name the venue's admin_url with --admin; `cascade sandbox` prints it"
+        ) from error
+    table = msgspec.json.decode(Path(run.settings_file).read_bytes(), type=_SettingsSeen).sandbox_exchange
+    if run.mode != Mode.SANDBOX or table is None:
+        raise InputError(f"the stack in {run.state_dir} runs in mode {run.mode}, without a sandbox exchange")
+    return f"http://127.0.0.1:{table.admin_port}/admin"
+
+
 def ask_admin(admin_url: str, method: str, path: str, body: bytes | None = None) -> bytes:
     """Ask the admin page of a running venue. Raises InputError for what it refuses, NotRunningError for silence."""
     if not admin_url.startswith("http://"):
@@ -163,9 +201,17 @@ def ask_admin(admin_url: str, method: str, path: str, body: bytes | None = None)
         with urllib.request.urlopen(request, timeout=ADMIN_TIMEOUT_S) as answer:  # noqa: S310 - likewise
             return bytes(answer.read())
     except urllib.error.HTTPError as error:
-        raise InputError(f"the venue refuses: {error.read().decode(errors='replace')}") from error
+        raise InputError(f"the venue refuses: {_refusal(error.read())}") from error
     except (urllib.error.URLError, OSError) as error:
         raise NotRunningError(f"no venue answers at {admin_url}: start one with `cascade sandbox`") from error
+
+
+def _refusal(answer: bytes) -> str:
+    try:
+        return msgspec.json.decode(answer, type=_Refusal).error
+    except msgspec.MsgspecError:
+        text = answer.decode(errors="replace").strip()
+        return f"{text[:200]}. Is this its admin_url, which ends in /admin?"
 
 
 def _source(*, still: bool, candles: Path | None, recorded: Path | None) -> Source:

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
+from services.sandbox_exchange.config import MarketVerb
 from services.sandbox_exchange.core.faults import Fault
 from services.sandbox_exchange.core.model import (
     HOUSE,
@@ -34,19 +35,6 @@ class StateVerb(StrEnum):
 
     SAVE = "save"
     RESTORE = "restore"
-
-
-class MarketVerb(StrEnum):
-    """Name what happens to a market."""
-
-    PAUSE = "pause"
-    RESUME = "resume"
-    DELIST = "delist"
-    CANCEL_ONLY = "cancel_only"
-    REDENOMINATE = "redenominate"
-    BUY_ONLY = "buy_only"
-    SELL_ONLY = "sell_only"
-    BOTH_SIDES = "both_sides"
 
 
 STATUSES = {

@@ -38,6 +38,19 @@ class Source(StrEnum):
     STILL = "still"  # a book that nobody moves but the clients and the admin
 
 
+class MarketVerb(StrEnum):
+    """Name what the admin does to a market."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    DELIST = "delist"
+    CANCEL_ONLY = "cancel_only"
+    REDENOMINATE = "redenominate"
+    BUY_ONLY = "buy_only"
+    SELL_ONLY = "sell_only"
+    BOTH_SIDES = "both_sides"
+
+
 class SandboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Configure one venue. Ports of 0 take free ones; `host` is loopback unless `open_to_network` is true as well.
 

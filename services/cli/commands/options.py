@@ -1,5 +1,6 @@
 """Options that several commands share, and how their answers are printed."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,16 @@ StateDir = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, nothing else.")]
 
-console = Console()
+PIPE_COLUMNS = 240
+
+
+def _console() -> Console:
+    """Return the console; a pipe or a file has no width, so nothing in it is cut to that of a terminal."""
+    found = Console()
+    return found if found.is_terminal or "COLUMNS" in os.environ else Console(width=PIPE_COLUMNS)
+
+
+console = _console()
 
 
 def print_json(value: object) -> None:

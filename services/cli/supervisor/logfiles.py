@@ -19,6 +19,7 @@ class _LogLine(msgspec.Struct):
     level: str = ""
     error: str = ""
     exception: str = ""
+    timestamp: str = ""
 
 
 def open_log(path: Path) -> int:
@@ -48,6 +49,20 @@ def size(path: Path) -> int:
 
 def last_lines(path: Path, *, since: int = 0, limit: int = 5) -> list[str]:
     """Return the last lines written after the byte `since`, log records as `level event error`."""
+    return [_readable(line) for line in _last_raw(path, since=since)][-limit:]
+
+
+def last_error(path: Path) -> str | None:
+    """Return the newest line of the log's end that is an error, with its time; None when there is none."""
+    for line in reversed(_last_raw(path, since=0)):
+        text = _readable(line)
+        if text.startswith(("error", "critical")) or "Error" in text:
+            at = _record(line).timestamp
+            return f"{at[:19]}Z {text}" if at else text
+    return None
+
+
+def _last_raw(path: Path, *, since: int) -> list[str]:
     try:
         with path.open("rb") as log:
             end = log.seek(0, os.SEEK_END)
@@ -55,23 +70,19 @@ def last_lines(path: Path, *, since: int = 0, limit: int = 5) -> list[str]:
             text = log.read().decode(errors="replace")
     except FileNotFoundError:
         return []
-    return [_readable(line) for line in text.splitlines() if line.strip()][-limit:]
-
-
-def last_error(path: Path) -> str | None:
-    """Return the newest line of the log's end that is an error, None when there is none."""
-    for line in reversed(last_lines(path, limit=10_000)):
-        if line.startswith(("error", "critical")) or "Error" in line:
-            return line
-    return None
+    return [line for line in text.splitlines() if line.strip()]
 
 
 def _readable(line: str) -> str:
-    if not line.startswith("{"):
-        return line.rstrip()
-    try:
-        record = msgspec.json.decode(line, type=_LogLine)
-    except msgspec.MsgspecError:
+    record = _record(line)
+    if not record.event:
         return line.rstrip()
     cause = record.exception.strip().splitlines()
     return " ".join(part for part in (record.level, record.event, record.error, cause[-1] if cause else "") if part)
+
+
+def _record(line: str) -> _LogLine:
+    try:
+        return msgspec.json.decode(line, type=_LogLine)
+    except msgspec.MsgspecError:
+        return _LogLine(event="")

@@ -8,8 +8,6 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from shared.health import Health
-
 TIMEOUT_S = 2.0
 ANSWER_BYTES_MAX = 16_384
 
@@ -19,6 +17,12 @@ class Readiness(msgspec.Struct, frozen=True):
 
     answered: bool
     ready: bool
+    detail: str
+
+
+class _Health(msgspec.Struct):
+    """Read of `shared.health.Health` what is shown; that module brings a web server along."""
+
     detail: str
 
 
@@ -41,7 +45,7 @@ async def http_ready(port: int) -> Readiness:
     if len(words) < 2 or not words[0].startswith(b"HTTP/"):
         return SILENT
     try:
-        detail = msgspec.json.decode(body, type=Health).detail
+        detail = msgspec.json.decode(body, type=_Health).detail
     except msgspec.MsgspecError:
         detail = "unreadable answer"
     return Readiness(answered=True, ready=words[1] == b"200", detail=detail)

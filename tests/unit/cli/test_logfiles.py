@@ -45,3 +45,9 @@ def test_last_error_skips_what_is_no_error(tmp_path: Path) -> None:
     path.write_text('{"event": "crashed", "level": "error"}\n{"event": "ready", "level": "info"}\n')
     assert logfiles.last_error(path) == "error crashed"
     assert logfiles.last_error(tmp_path / "none.log") is None
+
+
+def test_last_error_says_when_it_was(tmp_path: Path) -> None:
+    path = tmp_path / "a.log"
+    path.write_text('{"event": "crashed", "level": "error", "timestamp": "2026-11-21T06:44:15.911882Z"}\n')
+    assert logfiles.last_error(path) == "2026-11-21T06:44:15Z error crashed"

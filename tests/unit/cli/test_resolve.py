@@ -61,9 +61,29 @@ def test_the_venue_is_one_setting_and_so_is_the_mode() -> None:
     assert paper.settings.stack.timeframe == "15m"
 
 
-def test_live_needs_both_switches_and_the_key_files() -> None:
+def test_a_configuration_that_is_no_text_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "my.toml"
+    path.write_bytes(b"\xff\x00")
+    with pytest.raises(ConfigError, match=r"my\.toml is no text"):
+        resolve(UpOptions(config=path), {})
+
+
+def key_files(folder: Path, mode: int = 0o600) -> tuple[str, str]:
+    for name in ("key", "secret"):
+        (folder / name).write_text("0123456789abcdef")
+        (folder / name).chmod(mode)
+    return f"exchange.key_file={folder / 'key'}", f"exchange.secret_file={folder / 'secret'}"
+
+
+def test_a_key_that_others_read_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    overrides = ("stack.mode=live", "exchange.armed=true", *key_files(tmp_path, 0o644))
+    with pytest.raises(ConfigError, match="chmod 600"):
+        resolve(UpOptions(overrides=overrides), {"CASCADE_LIVE_ARMED": "yes"})
+
+
+def test_live_needs_both_switches_and_the_key_files(tmp_path: Path) -> None:
     live, armed = "stack.mode=live", "exchange.armed=true"
-    files = ("exchange.key_file=/k", "exchange.secret_file=/s")
+    files = key_files(tmp_path)
     switch = {"CASCADE_LIVE_ARMED": "yes"}
     assert resolve(UpOptions(overrides=(live, armed, *files)), switch).settings.stack.mode is Mode.LIVE
     refused: list[tuple[tuple[str, ...], dict[str, str], str]] = [
@@ -106,7 +126,7 @@ def test_every_section_but_the_stack_belongs_to_a_service() -> None:
         ("stack.timeframe=7x", ["stack", "timeframe", "4h"]),
         ("stack.mode=live", ["stack.mode", "live", "sandbox"]),
         ("stack.venue=kraken", ["stack", "venue", "mexc or binance", "kraken"]),
-        ("stack.mode=fun", ["stack.mode", "fun"]),
+        ("stack.mode=fun", ["stack.mode", "fun", "choose replay, sandbox, paper or live"]),
         ("rebalancr.position_limit=1", ["rebalancr", "did you mean 'rebalancer'"]),
         ("position_limit=1", ["section.key=value"]),
     ],
