@@ -181,7 +181,11 @@ class MexcVenue:
     async def _again(self, request: OrderRequest, first: OrderRequest | None) -> VenueOrder:
         if first is not None and first != request:
             raise IntegrityError(f"{request.client_order_id} is taken by another request")
-        found = await self.query(request.client_order_id, request.instrument)
+        try:
+            found = await self.query(request.client_order_id, request.instrument)
+        except (RejectedError, UnavailableError) as error:
+            # The question is refused or lost; the order that was sent before may live.
+            raise UnknownOutcomeError(f"{request.client_order_id} was sent before, and now: {error}") from error
         if found is None:
             raise UnknownOutcomeError(f"{request.client_order_id} was sent before and is not shown")
         if (found.instrument, found.side) != (request.instrument, request.side):
