@@ -193,8 +193,9 @@ def _print(report: StatusReport) -> None:
         restarts = "–" if one.restarts is None else str(one.restarts)
         table.add_row(one.name, phase, restarts, up, str(one.pid or "–"), one.schema_hash or "–", about)
     agree = {True: "agree", False: "DIFFER", None: "not heard"}[report.schemas_agree]
-    market = report.replay or ("synthetic market" if report.mode == "replay" else report.venue)
-    console.print(f"{report.mode}, {market}, up {duration(report.uptime_s)}, build {report.build}", highlight=False)
+    console.print(
+        f"{report.mode}: {money_words(report)}, up {duration(report.uptime_s)}, build {report.build}", highlight=False
+    )
     console.print(table)
     if not report.bus_answers:
         console.print("the message bus does not answer", style="red")
@@ -206,6 +207,16 @@ def _print(report: StatusReport) -> None:
     console.print(f"schemas      {agree} ({report.schema_hash})", highlight=False)
     console.print(f"dashboard    {report.dashboard_url}", highlight=False)
     console.print(f"state        {report.state_dir}", highlight=False, soft_wrap=True)
+
+
+def money_words(report: StatusReport) -> str:
+    """Say where prices come from, where orders go and whose money it is."""
+    return {
+        "replay": f"{report.replay or 'synthetic market'}, paper money",
+        "sandbox": f"{report.venue} sandbox exchange, no real money",
+        "paper": f"{report.venue}, real prices, paper money",
+        "live": f"{report.venue}, REAL MONEY",
+    }.get(report.mode, report.venue)
 
 
 def duration(seconds: int) -> str:

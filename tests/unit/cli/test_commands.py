@@ -12,8 +12,9 @@ from services.cli import __main__ as command_line
 from services.cli.commands.account import account_view, latest_orders
 from services.cli.commands.journal import entries, entry_line
 from services.cli.commands.schema import SUBJECTS, schema_document
-from services.cli.commands.status import duration
+from services.cli.commands.status import Heard, duration, make_report, money_words
 from services.cli.picture import Picture, fold, is_finished, laggards
+from services.cli.runfile import RunFile
 from services.cli.supervisor.policy import RestartPolicy
 from shared import lifecycle
 from shared.bus import subjects
@@ -225,3 +226,17 @@ def numbers(value: object) -> object:
         return Decimal(str(value))
     except InvalidOperation:
         return value
+
+
+@pytest.mark.parametrize(
+    ("mode", "words"),
+    [
+        ("sandbox", "mexc sandbox exchange, no real money"),
+        ("paper", "mexc, real prices, paper money"),
+        ("live", "mexc, REAL MONEY"),
+        ("replay", "synthetic market, paper money"),
+    ],
+)
+def test_status_says_whose_money_it_is(mode: str, words: str) -> None:
+    run = RunFile(1, 1, "b", "s", mode, "mexc", "15s", "/s", "/s/settings.json", "nats://h:1", "/k", "", None, ())
+    assert money_words(make_report(run, Heard(), bus_answers=True, now_ns=2)) == words

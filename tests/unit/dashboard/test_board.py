@@ -1,6 +1,6 @@
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -84,6 +84,7 @@ def test_an_account_from_before_the_market_is_no_point_of_the_curve() -> None:
     assert shown.account is not None and shown.equity == []
 
 
+@settings(deadline=None)
 @given(st.integers(2, 5_000), st.integers(2, 60))
 def test_the_curve_keeps_its_newest_point_within_its_bound(steps: int, bound: int) -> None:
     shown = board(equity_points_max=bound)
