@@ -8,8 +8,7 @@ has grids, a risk gate, a ledger or order ids. `steps` and `scan` are the engine
 without and with skip-ahead; a `new market` has no index of its blocks yet, which every later run over it shares.
 Candles are in memory before any clock starts, as arrays for the scan and as rows for the loops. Medians of CPU seconds,
 but for the two processes; a busy machine still moves them by a third.
-CASCADE_BENCH_VECTORBT and CASCADE_BENCH_NAUTILUS name Pythons that have vectorbt (a sweep) and NautilusTrader (an EMA
-cross with orders): what is not named is said and left out.
+CASCADE_BENCH_VECTORBT names a Python that has vectorbt, for the sweep's peer; without it that is said.
 """
 
 import argparse
