@@ -21,6 +21,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from shared.bus import subjects
 from shared.bus.nats import NatsBus
 from shared.bus.permissions import roles
@@ -40,6 +42,7 @@ ON_THE_WAY_MAX = 45_000
 SCRAPE_INTERVAL_S = 0.05
 STEP_NS = 100_000
 WARM_TICKS = 200_000
+QUERY_TIMEOUT_S = 120.0
 FLUSH_INTERVAL_S, FLOOD_INTERVAL_S = 0.05, 2.0
 SAMPLES = 20
 
@@ -65,6 +68,14 @@ def processor_s(pid: int) -> float:
 
 def visible(sink: QuestdbSink, venue: str) -> int:
     return int(str(sink._query(f"SELECT count() FROM trades WHERE venue = '{venue}'")[0][0]))
+
+
+def checked(sink: QuestdbSink, venue: str) -> tuple[int, int, int]:
+    """Return how many rows of a venue there are, the sum of their numbers, and how many numbers."""
+    asked = f"SELECT count(), sum(sequence), count_distinct(sequence) FROM trades WHERE venue = '{venue}'"
+    answer = sink._ask(asked, QUERY_TIMEOUT_S)["dataset"]
+    ((found, total, distinct),) = msgspec.convert(answer, list[tuple[int, int, int]])
+    return found, total, distinct
 
 
 async def until(condition: Callable[[], bool], timeout_s: float = 600) -> None:
@@ -103,15 +114,13 @@ async def flood(
     await until(lambda: recorder.metric("questdb_spool_rows") == 0 and sink.condition().lag == 0)
     await until(lambda: visible(sink, venue) == last, 60)
     took_s = time.perf_counter() - began
-    ((found, total, distinct),) = sink._query(
-        f"SELECT count(), sum(sequence), count_distinct(trade_id) FROM trades WHERE venue = '{venue}'"
-    )
+    found, total, distinct = checked(sink, venue)
     memory.append(round(memory_mib(recorder.pid), 1))
     return {
         "ticks": last,
         "rows_per_s": round(last / took_s),
-        "lost": last - int(str(found)),
-        "doubled": int(str(found)) - int(str(distinct)),
+        "lost": last - found,
+        "doubled": found - distinct,
         "checksum_is_right": float(total == last * (last + 1) // 2),
         "recorder_cpu_us_a_row": round((processor_s(recorder.pid) - own_s) / last * 1e6, 2),
         "server_cpu_us_a_row": round((processor_s(server.pid) - server_s) / last * 1e6, 2),
@@ -178,15 +187,13 @@ async def outage(
     await loading
     await until(lambda: visible(sink, "outage") >= published)
     drained_s = time.monotonic() - back
-    ((found, total, distinct),) = sink._query(
-        "SELECT count(), sum(sequence), count_distinct(trade_id) FROM trades WHERE venue = 'outage'"
-    )
+    found, total, distinct = checked(sink, "outage")
     return {
         "outage_s": round(lasted_s, 1),
         "published": published,
-        "visible": int(str(found)),
-        "lost": published - int(str(distinct)),
-        "doubled": int(str(found)) - int(str(distinct)),
+        "visible": found,
+        "lost": published - distinct,
+        "doubled": found - distinct,
         "checksum_is_right": float(total == published * (published + 1) // 2),
         "dropped": await asyncio.to_thread(recorder.metric, "questdb_rows_total", kind="dropped"),
         "spool_rows_at_the_kill": spool_at_kill,

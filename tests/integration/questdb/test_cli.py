@@ -1,0 +1,128 @@
+"""`cascade questdb start | status | stop`, and `cascade up --questdb`, as processes of their own."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from services.cli.errors import EXIT_NOT_RUNNING
+from services.cli.questdb import questdb_spec
+from services.recorder.config import RecorderConfig
+from shared.config import Settings
+from shared.errors import ConfigError, StoreUnavailableError
+from shared.store.questdb_server import ServerPorts, find_jar, find_java
+from shared.store.questdb_sink import QuestdbSink
+from shared.testing.nats import free_port
+from shared.testing.parts import require
+from tests.integration.questdb.conftest import until
+
+pytestmark = pytest.mark.timeout(150)
+
+
+@pytest.fixture(autouse=True)
+def questdb_can_be_had() -> None:
+    try:
+        find_java(), find_jar()
+    except ConfigError as error:
+        require("questdb", False, str(error))
+
+
+def cascade(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "services.cli", *arguments], capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_a_server_is_started_asked_and_stopped(tmp_path: Path) -> None:
+    directory = ("--dir", str(tmp_path / "questdb"))
+    ports = ("--http-port", str(free_port()), "--pg-port", str(free_port()))
+    asked = cascade("questdb", "status", *directory)
+    assert asked.returncode == EXIT_NOT_RUNNING, asked
+    assert "cascade questdb start" in asked.stderr
+    started = cascade("questdb", "start", *directory, *ports, "--json")
+    assert started.returncode == 0, started.stderr
+    told = json.loads(started.stdout)
+    try:
+        for name in ("http_password_file", "pg_password_file"):
+            path = Path(told[name])
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600
+            assert path.read_text() not in ("quest", "")
+            assert path.read_text() not in started.stdout + started.stderr
+        assert len(set(told["ports"].values())) == len(ServerPorts.__struct_fields__)
+        again = cascade("questdb", "start", *directory)
+        assert again.returncode == 2
+        assert "already runs" in again.stderr
+        healthy = cascade("questdb", "status", *directory, "--json")
+        assert healthy.returncode == 0, healthy.stderr
+        assert json.loads(healthy.stdout)["healthy"] is True
+        os.kill(told["pid"], 0)
+    finally:
+        stopped = cascade("questdb", "stop", *directory)
+    assert stopped.returncode == 0, stopped.stderr
+    asked_ps = ["ps", "-o", "stat=", "-p", str(told["pid"])]
+    state = subprocess.run(asked_ps, capture_output=True, text=True, check=False).stdout.strip()
+    assert state.startswith("Z") or not state  # nobody waits for an orphan in some containers
+    assert cascade("questdb", "stop", *directory).returncode == EXIT_NOT_RUNNING
+
+
+def test_a_process_that_only_has_the_servers_number_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text(
+        json.dumps({"pid": os.getpid(), "ports": {"http": 1, "pg": 2, "health": 3}, "command": ["java", "-p", "x"]})
+    )
+    assert cascade("questdb", "stop", "--dir", str(tmp_path)).returncode == EXIT_NOT_RUNNING
+
+
+def test_the_stacks_recorder_learns_where_its_server_is_and_keeps_its_own_settings(tmp_path: Path) -> None:
+    settings = Settings({"recorder": {"flush_interval_s": 1, "questdb_spool_bytes_ticks": 2**20}})
+    spec, changed = questdb_spec(tmp_path, settings, {"PATH": os.environ["PATH"]})
+    recorder = changed.section("recorder", RecorderConfig)
+    assert recorder.questdb_url == f"http://127.0.0.1:{spec.port}"
+    assert Path(recorder.questdb_password_file).read_text() not in ("", "quest")
+    assert (recorder.flush_interval_s, recorder.questdb_spool_bytes_ticks) == (1, 2**20)
+    assert Path(recorder.questdb_password_file).read_text() not in " ".join(spec.argv)
+
+
+def test_make_run_questdb_records_into_a_server_of_its_own_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    arguments = ["up", "--questdb", "--state-dir", str(tmp_path / "run"), "--set", "stack.mode=replay",
+                 "--set", "dashboard.port=0", "--speed", "36000", "--json"]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "services.cli", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        assert process.stderr is not None
+        seen: list[str] = []
+        for line in process.stderr:
+            seen.append(line)
+            if "questdb is ready" in line:
+                break
+        metrics = _until_rows_are_sent(tmp_path / "run")
+        assert metrics > 0
+    finally:
+        process.send_signal(signal.SIGINT)
+        _, rest = process.communicate(timeout=90)
+    text = "".join(seen) + rest + "".join(path.read_text() for path in (tmp_path / "run" / "logs").glob("*.log"))
+    assert "Event loop is closed" not in text
+    assert "Traceback" not in text
+    password = (tmp_path / "run" / "questdb" / "secrets" / "http.password").read_text()
+    assert password not in text
+    assert subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, check=False).stdout == b""
+
+
+def _until_rows_are_sent(state_dir: Path) -> int:
+    """Return how many bars the stack's own QuestDB holds, once there are some."""
+    settings = json.loads((state_dir / "settings.json").read_text())["recorder"]
+    sink = QuestdbSink(settings["questdb_url"], settings["questdb_user"], Path(settings["questdb_password_file"]))
+
+    def bars() -> int:
+        try:
+            return int(str(sink._query("SELECT count() FROM bars")[0][0]))
+        except StoreUnavailableError:  # the recorder has not made it yet
+            return 0
+
+    until(lambda: sink.condition().is_healthy and bars() > 0, timeout_s=60)
+    return bars()
