@@ -48,8 +48,8 @@ CODES = CodeTable(
         (-2010, "restricted", Code.MARKET_CLOSED),
         (-2010, "not supported for this symbol", Code.MARKET_CLOSED),
     ),
-    # 429 and 418: over the limit, and banned; 403: the firewall. None of them reaches the matching engine.
-    refusing_statuses=frozenset({403, 418, 429}),
+    # 429 and 418: over the limit, and banned, in Binance's own words; its firewall's 403 has none, and proves nothing.
+    refusing_statuses=frozenset({418, 429}),
     # "HTTP 4XX return codes are used for malformed requests; the issue is on the sender's side."
     unlisted_client=Outcome.REJECTED,
 )

@@ -58,8 +58,9 @@ class Answer(msgspec.Struct, frozen=True):
 class CodeTable(msgspec.Struct, frozen=True):
     """State what a venue's codes prove. `texts` (lower case) refine a code by words in its message.
 
-    `refusing_statuses` are HTTP statuses under which a venue has done nothing, whatever the body. `unlisted_client`
-    is the verdict on a code that no set names, under a status from 400 to 499.
+    `refusing_statuses` are HTTP statuses under which a venue has done nothing, if the body has a code of its own: a
+    bare page may be anybody's between us. `unlisted_client` is the verdict on a code that no set names, under a status
+    from 400 to 499.
     """
 
     rejected: Mapping[int, VenueRejectCode]
@@ -74,7 +75,7 @@ def judge_answer(answer: Answer, table: CodeTable) -> Verdict:
     """Return what an HTTP answer proves."""
     detail = safe_text(f"{answer.status} {answer.code if answer.code is not None else ''} {answer.message}")
     code = answer.code
-    if answer.status in table.refusing_statuses:
+    if answer.status in table.refusing_statuses and code is not None and code not in table.unknown:
         return Verdict(Outcome.NOT_ASKED, detail)
     if answer.status >= SERVER_ERROR or code in table.unknown:
         return Verdict(Outcome.UNKNOWN, detail)

@@ -82,6 +82,8 @@ CODES = CodeTable(
         700006: _PERMISSION, 700007: _PERMISSION,
     },
     not_asked=CLOCK_CODES,
+    # Over the limit, or banned, in MEXC's own words: looked at no further. Its bans may come as a bare page.
+    refusing_statuses=frozenset({418, 429}),
     unknown=frozenset({500, 501, 503, 504, 603, *ORDER_NOT_FOUND}),
     texts=((30002, "quantity", VenueRejectCode.QUANTITY_MIN), (30003, "quantity", VenueRejectCode.QUANTITY_MAX)),
 )  # fmt: skip
