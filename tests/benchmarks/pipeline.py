@@ -24,9 +24,7 @@ from typing import Any
 
 import msgspec
 import uvloop
-from nats.aio.client import Client
-from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, StreamConfig
+from peers import raw_nats
 
 from services.cli.stack import child_environment, service_specs
 from services.execution.core.orders import client_order_id
@@ -344,56 +342,8 @@ def percentiles(latencies_ns: list[int]) -> str:
     return f"{p50:.2f} / {p99:.2f}"
 
 
-async def raw_chain(server: RealNats, directory: Path) -> list[str]:
-    """Time four durable publishes in a row over raw nats-py, each after the one before was delivered, then a sync."""
-    clients = [Client() for _ in range(4)]
-    for one in clients:
-        await one.connect(server.url)
-    publishers = [one.jetstream() for one in clients]
-    names = ("closed", "state", "intent", "approval")
-    for name in names:
-        await publishers[0].add_stream(StreamConfig(name=name, subjects=[f"raw.{name}"]))
-    payload, arrived = b"x" * 300, asyncio.Event()
-    journal = os.open(directory / "journal", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
-    ends: list[int] = []
-
-    async def send(position: int, *names: str) -> None:
-        for name in names:
-            headers = {"Nats-Msg-Id": f"{name}-{len(ends)}"}
-            await publishers[position].publish(f"raw.{name}", payload, headers=headers)
-
-    async def decide(message: Msg) -> None:
-        await send(1, "state", "intent")
-        await message.ack()
-
-    async def judge(message: Msg) -> None:
-        await send(2, "approval")
-        await message.ack()
-
-    async def execute(message: Msg) -> None:
-        ends.append(monotonic_ns())
-        os.write(journal, payload)
-        os.fsync(journal)
-        ends.append(monotonic_ns())
-        await message.ack()
-        arrived.set()
-
-    for position, (name, handler) in enumerate((("closed", decide), ("intent", judge), ("approval", execute)), 1):
-        config = ConsumerConfig(ack_policy=AckPolicy.EXPLICIT)
-        await publishers[position].subscribe(f"raw.{name}", durable=name, cb=handler, manual_ack=True, config=config)
-    await asyncio.sleep(0.05)
-    broker, synced = [], []
-    for _ in range(RAW_ROUNDS):
-        arrived.clear()
-        begun_ns = monotonic_ns()
-        await send(0, "closed")
-        async with asyncio.timeout(STEP_TIMEOUT_S):
-            await arrived.wait()
-        broker.append(ends[-2] - begun_ns)
-        synced.append(ends[-1] - begun_ns)
-        await asyncio.sleep(PAUSE_S)  # caches and cores cool down, as they do between two market steps
-    for one in clients:
-        await one.close()
+async def raw_rows(server: RealNats, directory: Path) -> list[str]:
+    broker, synced = await raw_nats.chain(server.url, directory / "journal", rounds=RAW_ROUNDS, pause_s=PAUSE_S)
     return [
         f"  baseline, raw nats-py: 4 durable publishes in a chain {percentiles(broker[10:]):>16}",
         f"  the same and one synced write of a file               {percentiles(synced[10:]):>16}",
@@ -420,7 +370,7 @@ def measure_store(store: str, root: Path, binary: Path, loops: tuple[str, ...], 
     server = on_server(root / "raw", binary, secured=False)
     try:
         sys.stdout.write(f"{store}, milliseconds p50 / p99; load average {os.getloadavg()[0]:.1f}\n")
-        for line in run("uvloop", raw_chain(server, root)):
+        for line in run("uvloop", raw_rows(server, root)):
             sys.stdout.write(line + "\n")
     finally:
         server.kill()
