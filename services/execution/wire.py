@@ -20,6 +20,8 @@ from shared.exchange.port import StreamState, VenueOrder, VenueReport, VenueTrad
 REPORTS_MAX = 10_000
 RETRY_S, RETRY_MAX_S = 0.5, 30.0
 OPENING_TRIES = 5
+# An account's past may be long, and a venue lets it be read a page at a time.
+HISTORY_TIMEOUT_S = 300.0
 
 
 class WireAccount:
@@ -103,9 +105,9 @@ async def open_books(desk: Desk) -> str | None:
     if books.is_opened or desk.simulated is not None:
         return None
     for _ in range(OPENING_TRIES):
-        before = await desk.call(desk.venue.trades_since(0))
+        before = await _history(desk)
         held = {one.asset: one.total for one in await desk.call(desk.venue.balances()) if one.total}
-        after = await desk.call(desk.venue.trades_since(0))
+        after = await _history(desk)
         if [trade.fill.fill_id for trade in before] == [trade.fill.fill_id for trade in after]:
             break
     else:
@@ -119,3 +121,8 @@ async def open_books(desk: Desk) -> str | None:
     books.open_at_venue(opening, max((trade.sequence for trade in after), default=0), desk.now_ns())
     desk.log.info("account_opened", balances={asset: str(amount) for asset, amount in sorted(amounts.items())})
     return None
+
+
+async def _history(desk: Desk) -> tuple[VenueTrade, ...]:
+    async with asyncio.timeout(HISTORY_TIMEOUT_S):
+        return await desk.venue.trades_since(0)

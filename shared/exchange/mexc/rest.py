@@ -35,6 +35,9 @@ from shared.exchange.mexc.words import (
 
 RECV_WINDOW_MS = 5_000
 OK = 200
+# Each endpoint takes 500 in ten seconds, by weight; others may ask for the account, too.
+WEIGHT_PER_10_S, WEIGHT_BURST = 450.0, 150.0
+WEIGHTS = {"exchangeInfo": 25, "depth": 3, "account": 10, "myTrades": 10, "allOrders": 10, "order": 2, "openOrders": 3}
 Params = Mapping[str, str | int]
 
 
@@ -59,6 +62,7 @@ class MexcRest:
             PriorityBucket(ORDERS_PER_S, burst=BURST),
             wait_max_s=config.wait_max_s,
         )
+        self._endpoints: dict[str, PriorityBucket] = {}
         self.clock = VenueClock(self._time_ms)
         client = importlib.import_module("ccxt.async_support.mexc").mexc
         self._client = client({"apiKey": config.api_key, "secret": config.secret, "enableRateLimit": False})
@@ -103,6 +107,7 @@ class MexcRest:
         return (await self._ask("GET", "time", ServerTime, {}, signed=False)).server_time
 
     async def _ask[T](self, method: str, path: str, shape: type[T], params: Params, *, signed: bool) -> T:
+        await self._within_weight(path)
         await self.limits.read()
         try:
             return await self._send(method, path, shape, params, signed=signed)
@@ -120,6 +125,16 @@ class MexcRest:
         if answer.code in CLOCK_CODES:
             await self._set_clock()
         raise UnavailableError(f"{path} was not answered: {verdict.detail}")
+
+    async def _within_weight(self, path: str) -> None:
+        """Wait until the endpoint's own limit lets one more through; its weights count apart from all others."""
+        weight = WEIGHTS.get(path, 1)
+        bucket = self._endpoints.setdefault(path, PriorityBucket(WEIGHT_PER_10_S, 10.0, burst=WEIGHT_BURST))
+        try:
+            async with asyncio.timeout(self.config.wait_max_s):
+                await bucket.take(weight)
+        except TimeoutError:
+            raise UnavailableError(f"{path} has no turn within the venue's limits") from None
 
     async def _write[T](self, method: str, path: str, shape: type[T], params: Params, *, urgent: bool) -> T:
         has_set_clock = False

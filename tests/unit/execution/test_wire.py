@@ -1,5 +1,6 @@
 """Execution over a venue at a wire: what its stream says, what it does not, and when nothing may be sent."""
 
+import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
 from decimal import Decimal
@@ -83,6 +84,23 @@ async def test_the_first_start_books_what_the_account_holds_of_the_stacks_assets
     assert rig.balances() == {"USDT": Decimal(10_000)}
     assert rig.desk.halt_reason is None
     assert rig.wire.opened == 2
+
+
+async def test_an_account_with_a_long_past_is_opened_however_long_that_takes_to_read(
+    rig: WireRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = rig.wire.trades_since
+
+    async def slow(sequence: int, *, limit: int = 1000) -> tuple[VenueTrade, ...]:
+        if not sequence:
+            await asyncio.sleep(1.2 * rig.config.venue_timeout_s)
+        return await read(sequence, limit=limit)
+
+    monkeypatch.setattr(rig.wire, "trades_since", slow)
+    rig.wire.trade_of_somebody()
+    await rig.start()
+    await rig.until(lambda: rig.desk.is_reconciled)
+    assert rig.balances() == {"USDT": Decimal(10_000)}
 
 
 async def test_an_asset_that_is_held_at_first_is_booked_at_its_first_close(rig: WireRig) -> None:
@@ -170,12 +188,13 @@ async def test_a_trade_without_a_name_waits_for_the_order_that_is_not_shown_yet(
 
 async def test_an_order_is_not_given_up_while_a_trade_may_be_its_own(rig: WireRig) -> None:
     rig.wire.lose_answers, rig.wire.names_orders, rig.wire.hide_orders = 1, False, True
+    rig.config = type(QUICK)(reconcile_interval_s=0.1, resolve_interval_s=0.01, misses_span_s=0.5)
     await rig.start()
     await rig.step(1, BTC=100.0)
     await rig.approve(approve(intent(1)))
     await rig.settled(1, states=(OrderState.UNKNOWN,))
     with pytest.raises(TimeoutError):
-        await _within(rig, 0.5, lambda: rig.desk.halt_reason is not None or not rig.desk.books.uncertain_orders())
+        await _within(rig, 1.0, lambda: rig.desk.halt_reason is not None or not rig.desk.books.uncertain_orders())
     rig.wire.hide_orders = False
     assert await rig.settled(1) == [OrderState.FILLED]
     assert rig.balances() == rig.held()
@@ -221,7 +240,5 @@ async def test_money_from_outside_halts_and_other_assets_do_not(rig: WireRig) ->
 
 
 async def _within(rig: WireRig, seconds: float, done: Callable[[], bool]) -> None:
-    import asyncio
-
     async with asyncio.timeout(seconds):
         await rig.until(done)

@@ -10,6 +10,7 @@ from shared.errors import UnavailableError, UnknownOutcomeError
 from shared.exchange.binance.orders import OrderRow
 from shared.exchange.binance.rest import BinanceRest
 from shared.exchange.live.config import WireConfig
+from shared.exchange.live.limits import PriorityBucket
 from shared.exchange.mexc.rest import MexcRest
 from shared.exchange.mexc.shapes import CreatedInfo
 
@@ -86,3 +87,17 @@ async def test_an_answer_too_deep_to_read_is_no_answer(venue: str) -> None:
             await order(rest)
         with pytest.raises(UnavailableError):
             await question(rest)
+
+
+async def test_mexcs_limit_counts_what_a_question_weighs() -> None:
+    async with server(web.Response(body=b"[]"), []) as url, client("mexc", url) as rest:
+        assert isinstance(rest, MexcRest)
+        # Time stands still: what is spent does not come back.
+        for path in ("myTrades", "openOrders"):
+            rest._endpoints[path] = PriorityBucket(450.0, 10.0, burst=150.0, now_ns=lambda: 0)
+        for _ in range(15):
+            await rest.read("myTrades", list[CreatedInfo], ORDER, signed=True)
+        await rest.read("openOrders", list[CreatedInfo], ORDER, signed=True)
+        # 500 in ten seconds for each endpoint: fifty lists of trades, not sixteen a second for as long as it takes.
+        assert rest._endpoints["myTrades"].wait_s(10) > 0
+        assert rest._endpoints["openOrders"].wait_s(3) == 0
