@@ -7,6 +7,7 @@ unless the configuration says so twice; an admin page beside the trading port.
 import asyncio
 import contextlib
 import random
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -17,7 +18,7 @@ from services.sandbox_exchange.config import SandboxConfig, VenueName, read_sche
 from services.sandbox_exchange.core.exchange import SandboxExchange
 from services.sandbox_exchange.core.fault_schedule import FaultSchedule, chaos
 from services.sandbox_exchange.core.faults import Faults
-from services.sandbox_exchange.core.model import Account
+from services.sandbox_exchange.core.model import Account, FeeSettings
 from services.sandbox_exchange.keys import Key, read_or_make_key
 from services.sandbox_exchange.source import MarketSource, make_source
 from services.sandbox_exchange.state import Persisted, SavedState, StateKeeper, read_state, write_file
@@ -30,6 +31,11 @@ from shared.errors import ConfigError
 
 TRADER = "trader"
 SHUTDOWN_S = 0.5
+# What a fee costs in the venue's own token, when a fault says that it is charged so and the account has enough of it.
+FEES_IN = {
+    VenueName.MEXC: FeeSettings(third_asset="MX", third_asset_price=Decimal(2)),
+    VenueName.BINANCE: FeeSettings(third_asset="BNB", third_asset_price=Decimal(600)),
+}
 LINE_BYTES_MAX = 32 * 1024  # a batch of orders stands in the query
 
 
@@ -92,7 +98,7 @@ async def start(config: SandboxConfig) -> RunningSandbox:
 
     Raises ConfigError or InputError for files that cannot be used and for a port that is taken.
     """
-    exchange = SandboxExchange()
+    exchange = SandboxExchange(fees=FEES_IN[config.venue])
     venue = Venue(config.venue, exchange, _faults(config), seed=config.seed)
     saved = read_state(Path(config.state_file), config.venue) if config.state_file is not None else None
     if saved is not None:

@@ -21,7 +21,7 @@ from services.execution.service import ExecutionService
 from services.sandbox_exchange.app import RunningSandbox, start
 from services.sandbox_exchange.config import SandboxConfig, Source, VenueName
 from services.sandbox_exchange.core.faults import Fault, FaultName
-from services.sandbox_exchange.core.model import HOUSE, OrderKind, PlaceOrder
+from services.sandbox_exchange.core.model import HOUSE, Account, OrderKind, Permission, PlaceOrder
 from services.sandbox_exchange.wire.socket import kill_sockets
 from shared.bus import subjects
 from shared.bus.memory import MemoryBus
@@ -138,6 +138,26 @@ class SandboxRig(Rig):
         """Cut the account's socket."""
         kill_sockets(self.running.venue)
 
+    def spoil_key(self, how: str) -> Account:
+        """Make the trading key useless and return it as it was."""
+        keys = self.exchange._accounts.by_key
+        good = next(one for one in keys.values() if one.name == TRADER)
+        changes: dict[str, object] = {
+            "expired": {"expires_ns": 1},
+            "may not trade": {"permissions": frozenset({Permission.READ})},
+            "another address": {"allowed_ips": frozenset({"192.0.2.1"})},
+        }[how]
+        keys[good.api_key] = msgspec.structs.replace(good, **changes)
+        return good
+
+    def restore_key(self, good: Account) -> None:
+        """Give the key back what it was."""
+        self.exchange._accounts.by_key[good.api_key] = good
+
+    def requests_of(self, route: str) -> int:
+        """Count the requests of a route that reached the venue."""
+        return sum(one.route == route for one in self.running.venue.requests)
+
     def best(self, side: Side) -> Decimal:
         """Return the best bid (BUY) or ask (SELL)."""
         depth = self.exchange.depth(MARKET, 1)
@@ -151,7 +171,7 @@ class SandboxRig(Rig):
         """Return every order that was ever placed for an intent."""
         return self.ledger().orders_of(client_order_id(f"intent-{number}"))
 
-    async def want(self, number: int, kind: str) -> None:
+    async def want(self, number: int, kind: str, *, copy: int = 0) -> None:
         """Publish the approval of an intent: `quote`, `bounded`, `sell`, `limit` (rests), `fok`."""
         tick, step = self._grid()
         bid, ask = self.best(Side.BUY), self.best(Side.SELL)
@@ -168,7 +188,7 @@ class SandboxRig(Rig):
         wanted = intent(number, hour=1, **fields)  # type: ignore[arg-type]
         wanted = self.intents[number] = msgspec.structs.replace(wanted, venue=self.name)
         bound = bid * Decimal("0.95") if wanted.side is Side.SELL else ask * Decimal("1.05")
-        await self.approve(approve(wanted, price_bound=floor_to_grid(bound, tick)))
+        await self.approve(approve(wanted, price_bound=floor_to_grid(bound, tick)), copy=copy)
 
     async def do(self, number: int, kind: str) -> OrderState:
         """Approve an intent and return the state in which its order comes to rest."""
@@ -189,7 +209,7 @@ class SandboxRig(Rig):
         await self.until(lambda: asked.done() or self.crashed.is_set())
         asked.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            assert (await asked).ok
+            await asked
 
     def order(self, number: int) -> Order:
         """Return an intent's order as the journal has it."""
@@ -329,7 +349,7 @@ class SandboxRig(Rig):
 async def sandbox_rig(venue: str, directory: Path, **settings: object) -> AsyncIterator[SandboxRig]:
     """Run a sandbox with a still book and an execution service over it that has seen one market step."""
     told = {
-        "venue": VenueName(venue), "source": Source.STILL, "symbols": (MARKET,), "balances": ("USDT=100000",), **settings
+        "venue": VenueName(venue), "source": Source.STILL, "symbols": (MARKET,), "balances": ("USDT=100000", "MX=50", "BNB=5"), **settings
     }  # fmt: skip
     running = await start(msgspec.convert(told, SandboxConfig, strict=False))
     rig = SandboxRig(directory, running)

@@ -1,4 +1,4 @@
-"""Everything at once, by seed: faults of every kind, orders, cancels, fills, and the service killed between any two steps.
+"""Everything at once, by seed: faults of every kind, orders, cancels, fills, the service killed between any two steps.
 
 The sandbox's ledger is the truth: one order an intent, each fill booked once, balances equal to the last digit, each
 event told once, a second reconciliation silent. What the seed chose is printed when a test fails.

@@ -1,4 +1,4 @@
-"""Orders under every fault of a venue: the service, the adapter and the wire are real, the sandbox's ledger is the truth.
+"""Orders under every fault of a venue: service, adapter and wire are real, the sandbox's ledger is the truth.
 
 Each row names the switch, where it goes off, and in which states the first order may end; the invariants hold in all.
 """
@@ -10,6 +10,7 @@ import pytest
 
 from services.sandbox_exchange.core.faults import FaultName as F
 from shared.messages import OrderState as S
+from shared.messages import TradingState
 from tests.integration.faults.rig import CANCEL, CREATE, QUERY, VENUES, SandboxRig, sandbox_rig
 
 DONE = {S.FILLED}
@@ -49,7 +50,6 @@ CREATED = [
     Row(F.FILL_BEFORE_REPLY, DONE, {"route": CREATE, "parameter": 0.6}),  # ... and the reply comes too late
     Row(F.PARTIAL_FILL, {S.CANCELED, S.EXPIRED}, {"route": CREATE, "parameter": 0.5}, "bounded"),
     Row(F.PARTIAL_FILL, {S.CANCELED, S.EXPIRED}, {"route": CREATE, "parameter": 0.5}, "quote"),
-    Row(F.FEE_THIRD_ASSET, DONE, {"times": None}),
     Row(F.REPORT_DUPLICATE, DONE, {"times": None}),
     Row(F.REPORT_REORDER, DONE, {"times": 3}),
     Row(F.REPORT_DROP, DONE, {"times": None}),
@@ -179,5 +179,104 @@ async def test_an_account_stream_that_breaks_is_reconciled_before_the_next_order
         await rig.quiet()
         assert rig.order(1).state is S.FILLED
         await trade_on(rig, 3)
+        await rig.quiet()
+        await rig.check()
+
+
+@pytest.mark.parametrize("venue", VENUES)
+async def test_a_fee_in_an_asset_that_is_none_of_ours_halts_and_names_it(venue: str, tmp_path: Path) -> None:
+    async with sandbox_rig(venue, tmp_path) as rig:
+        rig.arm(F.FEE_THIRD_ASSET, times=None)
+        await rig.want(1, "quote")
+        await rig.until(lambda: rig.desk.halt_reason is not None)
+        assert {"mexc": "MX", "binance": "BNB"}[venue] in (rig.desk.halt_reason or "")
+        await rig.restart()
+        assert await rig.do(2, "quote") is S.DENIED
+        assert len(rig.ledger().orders) == 1
+
+
+@pytest.mark.parametrize("venue", VENUES)
+async def test_balances_that_stay_wrong_halt(venue: str, tmp_path: Path) -> None:
+    async with sandbox_rig(venue, tmp_path) as rig:
+        assert await rig.do(1, "quote") is S.FILLED
+        rig.arm(F.BALANCE_STALE, times=None)
+        await rig.until(lambda: rig.desk.halt_reason is not None)
+        assert "balances differ" in (rig.desk.halt_reason or "")
+        assert await rig.do(2, "quote") is S.DENIED
+        assert len(rig.ledger().orders) == 1
+
+
+@pytest.mark.parametrize("skew_s", [-20.0, 20.0])
+@pytest.mark.parametrize("venue", VENUES)
+async def test_a_clock_that_jumps_costs_at_most_an_order_that_was_never_there(
+    venue: str, skew_s: float, tmp_path: Path
+) -> None:
+    async with sandbox_rig(venue, tmp_path) as rig:
+        rig.arm(F.CLOCK_SKEW, times=None, parameter=skew_s)
+        state = await rig.do(1, "quote")
+        assert state in DONE | NEVER
+        assert len(rig.orders_at_venue(1)) == (state is S.FILLED)
+        assert await rig.do(2, "quote") is S.FILLED
+        # The venue's time goes on from here: a clock that is set back would mix up the order of its own trades.
+        await rig.until(lambda: rig.desk.is_reconciled and not rig.differences())
+        await rig.check()
+
+
+@pytest.mark.parametrize("venue", VENUES)
+async def test_an_id_that_the_venue_would_take_twice_is_sent_once(venue: str, tmp_path: Path) -> None:
+    async with sandbox_rig(venue, tmp_path) as rig:
+        rig.arm(F.DUPLICATE_ID_ACCEPT, times=None)
+        rig.arm(F.HTML_200, route=CREATE)
+        rig.fault = "after_outcome_before_publish"
+        assert await rig.do(1, "quote") is S.FILLED
+        for copy in range(1, 4):
+            await rig.want(1, "quote", copy=copy)
+        await rig.restart()
+        assert await rig.do(2, "sell") is S.FILLED
+        await rig.quiet()
+        await rig.check()
+        assert len(rig.orders_at_venue(1)) == 1
+
+
+@pytest.mark.parametrize("venue", VENUES)
+async def test_nothing_is_sent_on_a_market_while_an_outcome_there_is_unknown(venue: str, tmp_path: Path) -> None:
+    async with sandbox_rig(venue, tmp_path) as rig:
+        rig.arm(F.REPORT_DROP, times=None)
+        rig.arm(F.HTML_200, route=CREATE)
+        for route in (QUERY, TRADES, "GET /api/v3/openOrders"):
+            rig.arm(F.HTTP_5XX, route=route, times=None)
+        await rig.want(1, "quote")
+        await rig.settled(1, states=(S.UNKNOWN,))
+        assert await rig.do(2, "quote") is S.DENIED
+        assert "unknown_outcome" in rig.order(2).reason
+        assert rig.order(1).state is S.UNKNOWN, "a question that failed is no evidence"
+        assert len(rig.ledger().orders) == 1
+        await rig.quiet()
+        assert rig.order(1).state is S.FILLED
+        await trade_on(rig, 3)
+        await rig.quiet()
+        await rig.check()
+
+
+@pytest.mark.parametrize("how", ["expired", "may not trade", "another address"])
+@pytest.mark.parametrize("venue", VENUES)
+async def test_a_key_that_is_refused_halts_until_a_person_looks(venue: str, how: str, tmp_path: Path) -> None:
+    async with sandbox_rig(venue, tmp_path) as rig:
+        assert await rig.do(1, "limit") is S.ACCEPTED
+        good = rig.spoil_key(how)
+        await rig.want(2, "quote")
+        await rig.until(lambda: rig.desk.halt_reason is not None)
+        assert rig.order(2).state is S.REJECTED
+        sent = rig.requests_of(CREATE)
+        assert await rig.do(3, "quote") is S.DENIED
+        assert rig.requests_of(CREATE) == sent, "nothing may be sent after a refused key"
+        rig.restore_key(good)
+        await rig.restart()
+        assert "refuses the key" in (rig.desk.halt_reason or "")
+        assert await rig.do(4, "quote") is S.DENIED
+        await rig.until(lambda: rig.desk.is_reconciled)
+        await rig.command("reconcile", '{"resolve_incidents":true}')
+        await rig.set_state(TradingState.ACTIVE)
+        assert await rig.do(5, "quote") is S.FILLED
         await rig.quiet()
         await rig.check()
