@@ -113,7 +113,8 @@ def balances(state_dir: StateDir = None, as_json: AsJson = False) -> None:
         table.add_row(holding.asset, number(holding.free), number(holding.locked), worth, share)
     console.print(table)
     fees = f"fees {amount(view.fees_paid_usdt)} USDT, {view.open_orders} open orders"
-    console.print(f"equity {amount(view.equity_usdt)} USDT at {view.as_of}, {fees}", highlight=False)
+    when = f"at {view.as_of}" if snapshot.as_of_ns else "before the first market step"
+    console.print(f"equity {amount(view.equity_usdt)} USDT {when}, {fees}", highlight=False)
 
 
 def latest_orders(events: Iterable[OrderEvent]) -> list[OrderView]:

@@ -8,12 +8,15 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from services.cli.commands.operate import stop
+from services.cli.commands.status import Heard, make_report
 from services.cli.errors import NotRunningError
 from services.cli.runfile import RunFile, StateLock, find_running, is_held, read_run, stop_leftovers, write_run
 from services.cli.statedir import mark_finished, prepare_state_dir
 from services.cli.supervisor.child import ChildStatus
 from services.cli.supervisor.order import Phase
 from shared.errors import ConfigError, InputError
+from shared.messages import Heartbeat
 
 SANDBOX = {"stack.assets": "('A', 'B')", "rebalancer.cooldown_minutes": "30", "market_data.steps_max": "None"}
 
@@ -75,6 +78,32 @@ def test_stack_without_its_lock_does_not_run(tmp_path: Path) -> None:
         find_running(root=tmp_path)
     with pytest.raises(NotRunningError):
         find_running(tmp_path / "a")
+
+
+def test_stack_of_another_supervisor_is_found_by_the_operators_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CASCADE_NATS_URL", "nats://nats:4222")
+    monkeypatch.setenv("CASCADE_STACK__VENUE", "binance")
+    monkeypatch.setenv("CASCADE_NKEY_FILE", "/key/cli/cli.nk")
+    run = find_running(tmp_path)
+    assert (run.supervisor_pid, run.nats_url, run.keys_dir) == (None, "nats://nats:4222", "/key/cli")
+    assert (run.mode, run.venue, run.timeframe) == ("sandbox", "binance", "15s")
+    with pytest.raises(InputError, match="docker compose down"):
+        stop(tmp_path)
+    heard = Heard(beats={"risk": Heartbeat("risk", "0", "b", run.schema_hash, 7, False, "waits", 5, 9)})
+    report = make_report(run, heard, bus_answers=True, now_ns=3_000_000_005)
+    assert [(one.name, one.ready, one.pid, one.restarts, one.uptime_s) for one in report.services] == [
+        ("risk", False, None, None, 3)
+    ]
+    assert (report.uptime_s, report.schemas_agree) == (3, True)
+
+
+def test_key_of_a_service_is_not_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CASCADE_NATS_URL", "nats://nats:4222")
+    monkeypatch.setenv("CASCADE_NKEY_FILE", "/key/execution/execution.nk")
+    with pytest.raises(ConfigError, match="CASCADE_NKEY_FILE"):
+        find_running(Path("/nowhere"))
 
 
 def test_one_running_stack_is_found_and_several_are_named(tmp_path: Path) -> None:
