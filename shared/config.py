@@ -155,6 +155,7 @@ def load_settings(
 ) -> Settings:
     """Merge the file (TOML or JSON), then the environment, then `section.key=value` overrides.
 
+    A `stack.assets` that ends in `.toml` is a list of markets in a file of its own, read once, here.
     Raises ConfigError for anything that is not understood.
     """
     tree: Tree = _read(path) if path is not None else {}
@@ -170,7 +171,24 @@ def load_settings(
                 f"--set {override!r} must be section.key=value, for example rebalancer.sell_percentage=0.1"
             )
         _assign(tree, section, key, value.strip(), source=f"--set {override}")
-    return Settings(tree)
+    return Settings(_with_pinned_assets(tree, path))
+
+
+def _with_pinned_assets(tree: Tree, path: Path | None) -> Tree:
+    """Return the tree with the markets of the list that `stack.assets` names, beside the configuration or from here."""
+    stack = tree.get("stack")
+    named = stack.get("assets") if isinstance(stack, dict) else None
+    if not isinstance(stack, dict) or not isinstance(named, str) or not named.strip().endswith(".toml"):
+        return tree
+    beside = path.parent / named.strip() if path is not None else Path(named.strip())
+    pinned = _read(beside if beside.exists() else Path(named.strip()))
+    inner = pinned.get("stack")
+    assets = inner.get("assets") if isinstance(inner, dict) else None
+    if not isinstance(assets, list):
+        raise ConfigError(
+            f"stack.assets names {named!r}, which pins no markets: write it with `cascade universe top --save {named}`"
+        )
+    return {**tree, "stack": {**stack, "assets": assets}}
 
 
 def _with_mode(tree: Tree) -> Tree:

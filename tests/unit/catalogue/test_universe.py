@@ -184,6 +184,39 @@ def test_a_pinned_list_is_a_configuration_and_its_predecessor_is_kept(tmp_path: 
         load_settings(path, environ={})
 
 
+def test_a_configuration_names_a_pinned_list(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned = tmp_path / "list" / "universe.toml"
+    pinned.parent.mkdir()
+    CliRunner().invoke(app, ["top", "--from-file", str(csv_of(tmp_path)), "-n", "2", "--save", str(pinned)])
+    config = pinned.with_name("my.toml")
+    config.write_text('[stack]\nassets = "universe.toml"\ninitial_usdt = 500\n')
+    settings = load_settings(config, environ={})
+    assert settings.stack.assets == ("A3-USDT", "A2-USDT")
+    assert settings.stack.initial_usdt == 500
+    # What the services are started with is the list itself: it cannot change under them.
+    assert settings.tree["stack"] == {"assets": ["A3-USDT", "A2-USDT"], "initial_usdt": 500}
+    monkeypatch.chdir(pinned.parent)
+    assert load_settings(overrides=["stack.assets=universe.toml"], environ={}).stack.assets == ("A3-USDT", "A2-USDT")
+    with pytest.raises(ConfigError, match=r"none\.toml"):
+        load_settings(overrides=["stack.assets=none.toml"], environ={})
+    pinned.write_text('[stack]\nassets = "universe.toml"\n')
+    with pytest.raises(ConfigError, match="universe top --save"):
+        load_settings(config, environ={})
+
+
+def test_mexcs_wide_spreads_and_tiny_prices_are_read_as_they_are() -> None:
+    markets = facts_of_file(data_file("mexc_spot/mexc_spot_market_meta_2026-04-18.csv"))
+    found = get_top_crypto_pairs(markets, UniverseRules(count=400), now_ns=NOW)
+    chosen = {one.instrument for one in found.chosen}
+    reasons = {one.instrument: one.reason for one in found.excluded}
+    assert reasons["GT-USDT"] is Exclusion.SPREAD
+    assert all(one.spread_pct <= UniverseRules().spread_max_pct for one in found.chosen)
+    tiny = [one for one in markets if one.last is not None and one.last < Decimal("1e-6")]
+    assert len(tiny) >= 5
+    assert all(f"{one.last:f}" == f"{Decimal(str(one.last)):f}" and "E" not in f"{one.last:f}" for one in tiny)
+    assert chosen.isdisjoint(reasons)
+
+
 def test_a_file_without_the_facts_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     path.write_text("symbol,last_price\nBTCUSDT,1\n")
