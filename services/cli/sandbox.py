@@ -99,9 +99,7 @@ def fault(
     as_json: AsJson = False,
 ) -> None:
     """Make a running venue misbehave, list what is armed, or clear it."""
-    admin = admin or stack_admin()
-    if clear:
-        ask_admin(admin, "DELETE", "/faults")
+    checked = None
     if name is not None:
         wanted = {"name": name, "route": route, "symbol": symbol, "after": after, "times": times or None,
                   "probability": probability, "parameter": parameter}  # fmt: skip
@@ -111,6 +109,10 @@ def fault(
             raise InputError(f"fault: {error}{choices(error, Fault)}") from error
         if checked.name is FaultName.CLOCK_SKEW and not checked.parameter:
             raise InputError("fault: clock_skew needs --parameter SECONDS, for example 90")
+    admin = admin or stack_admin()
+    if clear:
+        ask_admin(admin, "DELETE", "/faults")
+    if checked is not None:
         ask_admin(admin, "POST", "/faults", msgspec.json.encode(checked))
     found = msgspec.json.decode(ask_admin(admin, "GET", "/faults"), type=_FaultsSeen)
     if as_json:
