@@ -114,7 +114,7 @@ class TrueMarket:
     def _on_event(self, event: Event) -> None:
         if isinstance(event, TradePrinted):
             self.tape.append(event.trade)
-        elif isinstance(event, LevelChanged):
+        elif isinstance(event, LevelChanged) and event.symbol == MARKET:
             levels = self._sides[event.side]
             if event.quantity:
                 levels[event.price] = event.quantity

@@ -1,11 +1,10 @@
-"""The execution service over a venue adapter over a sandbox venue, all in one event loop; the sandbox's ledger is truth.
+"""Execution over a venue adapter over a sandbox venue, all in one event loop; the sandbox's ledger is the truth.
 
 `crash` ends the service as kill -9 would: nothing is finished, acknowledged or published, the venue hears no good-bye.
 """
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable
 from decimal import Decimal
 from pathlib import Path
@@ -269,7 +268,7 @@ class SandboxRig(Rig):
         return found
 
     async def check(self) -> None:
-        """Check the invariants after `quiet`: one order an intent, fills once, equal balances, a second look finds nothing."""
+        """Check after `quiet`: one order an intent, fills once, equal balances, a second look finds nothing."""
         assert self.differences() == []
         events = await self.messages_count()
         entries = len(self.desk.books.ledger.entries)
@@ -364,8 +363,3 @@ async def sandbox_rig(venue: str, directory: Path, **settings: object) -> AsyncI
     finally:
         await rig.crash()
         await running.close()
-
-
-def now_s() -> float:
-    """Return a time that only says how much later something is."""
-    return time.monotonic()
