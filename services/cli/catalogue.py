@@ -145,7 +145,7 @@ def gaps(
 ) -> None:
     """Show missing bars, or fill them; with --fill, exit code 1 says that some are still missing."""
     target = Catalogue(catalogue)
-    keys = _keys(target, "bars", venue, symbols, timeframe)
+    keys = catalogue_keys(target, "bars", venue, symbols, timeframe)
     found = {key: find_gaps(target, key) for key in keys}
     if fill:
         orders = [
@@ -180,7 +180,7 @@ def list_series(root: Path, *, as_json: bool) -> None:
 def verify_series(root: Path, *, as_json: bool) -> None:
     """Read every series to its end; exit code 1 when something is wrong."""
     catalogue = Catalogue(root)
-    keys = _keys(catalogue, None, None, None, None)
+    keys = catalogue_keys(catalogue, None, None, None, None)
     progress = track(keys, "verify", console=Console(stderr=True), transient=True, disable=as_json)
     findings = [finding for key in progress for finding in verify(catalogue, key)]
     wrong = sum(one.is_wrong for one in findings)
@@ -199,7 +199,7 @@ def export_series(root: Path, table: str, out: Path, kind: str, *, as_json: bool
     if table not in SCHEMAS:
         raise InputError(f"the catalogue has no table {table!r}; it has {' and '.join(SCHEMAS)}")
     catalogue = Catalogue(root)
-    _keys(catalogue, table, None, None, None)
+    catalogue_keys(catalogue, table, None, None, None)
     time = "close_time_ns" if table == "bars" else "ts_event_ns"
     connection = connect(catalogue)
     try:
@@ -233,9 +233,10 @@ def _instruments(symbols: str) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _keys(
+def catalogue_keys(
     catalogue: Catalogue, table: str | None, venue: str | None, symbols: str | None, timeframe: str | None
 ) -> list[SeriesKey]:
+    """Return the series that a person's words name; raises InputError when there is none."""
     names = None if symbols is None else _instruments(symbols)
     keys = catalogue.series(table=table, venue=venue, timeframe=timeframe, instruments=names)
     if not keys:

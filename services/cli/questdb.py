@@ -1,4 +1,4 @@
-"""`cascade questdb start | stop | status`: a local QuestDB without Docker, and the stack's own one.
+"""`cascade questdb start | stop | status | backfill`: a local QuestDB without Docker, and the stack's own one.
 
 In: a directory, free ports, a jar and a Java found or fetched. Out: a running server on loopback with passwords of its
 own. Never: a default password, a process ended that is not the server.
@@ -17,13 +17,14 @@ from typing import Annotated
 import msgspec
 import typer
 
+from services.cli.catalogue import ROOT_DEFAULT, Root, Symbols, Timeframe, Venue, catalogue_keys, instant_ns
 from services.cli.commands.options import AsJson, print_json
 from services.cli.errors import EXIT_FAILED, NotRunningError
+from services.cli.questdb_local import NAME, STOP_TIMEOUT_S, free_ports
 from services.cli.runfile import STATE_ROOT
-from services.cli.supervisor.child import ProcessSpec, free_port
-from services.cli.supervisor.probe import questdb_ready
-from shared.config import Settings
+from shared.clock import wall_ns
 from shared.errors import InputError, StoreUnavailableError
+from shared.store.catalogue import Catalogue
 from shared.store.questdb_server import (
     HTTP_PASSWORD,
     PG_PASSWORD,
@@ -32,15 +33,13 @@ from shared.store.questdb_server import (
     ServerPorts,
     find_jar,
     find_java,
-    password_file,
     prepare,
     start_command,
 )
+from shared.store.questdb_server import password_file as secret_file
 
-NAME = "questdb"
 RUN_FILE = "run.json"
 READY_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 20.0
 
 app = typer.Typer(help="Run a local QuestDB without Docker.", no_args_is_help=True)
 
@@ -56,36 +55,6 @@ class Running(msgspec.Struct, frozen=True):
     command: tuple[str, ...]
 
 
-def questdb_spec(
-    directory: Path, settings: Settings, environ: dict[str, str], taken: frozenset[int] = frozenset()
-) -> tuple[ProcessSpec, Settings]:
-    """Return how to run the stack's own server, and settings with which the recorder writes to it.
-
-    Raises ConfigError when there is no jar or no Java.
-    """
-    java, jar = find_java(environ), find_jar(environ)
-    ports = _free_ports(ServerPorts(), taken)
-    prepare(directory, ports)
-    spec = ProcessSpec(
-        name=NAME,
-        argv=start_command(java, jar, directory),
-        env=environ,
-        port=ports.http,
-        port_is_fixed=True,
-        probe=questdb_ready,
-        stop_timeout_s=STOP_TIMEOUT_S,
-    )
-    table = settings.tree.get("recorder") or {}
-    assert isinstance(table, dict)
-    recorder = {
-        **table,
-        "questdb_url": f"http://127.0.0.1:{ports.http}",
-        "questdb_user": USER,
-        "questdb_password_file": str(password_file(directory, HTTP_PASSWORD).absolute()),
-    }
-    return spec, Settings({**settings.tree, "recorder": recorder})
-
-
 @app.command()
 def start(
     *,
@@ -99,7 +68,7 @@ def start(
     if known is not None:
         raise InputError(f"QuestDB already runs in {directory} (process {known.pid}, port {known.ports.http})")
     java, jar = find_java(), find_jar()
-    ports = _free_ports(ServerPorts(http=http_port, pg=pg_port), frozenset())
+    ports = free_ports(ServerPorts(http=http_port, pg=pg_port), frozenset())
     prepare(directory, ports)
     command = start_command(java, jar, directory)
     log_path = directory / "server.log"
@@ -131,15 +100,59 @@ def status(*, directory: Directory = DEFAULT, as_json: AsJson = False) -> None:
     from shared.store.questdb_sink import QuestdbSink  # noqa: PLC0415 - only here, columns need heavy libraries
 
     running = _found(directory)
-    sink = QuestdbSink(f"http://127.0.0.1:{running.ports.http}", USER, password_file(directory, HTTP_PASSWORD))
+    sink = QuestdbSink(f"http://127.0.0.1:{running.ports.http}", USER, secret_file(directory, HTTP_PASSWORD))
     condition = sink.condition()
     _tell(directory, running, healthy=condition.is_healthy, detail=condition.detail, as_json=as_json)
     if not condition.is_healthy:
         raise typer.Exit(EXIT_FAILED)
 
 
+@app.command()
+def backfill(
+    *,
+    directory: Directory = DEFAULT,
+    url: Annotated[str | None, typer.Option("--url", help="Another server; needs --password-file.")] = None,
+    password_file: Annotated[Path | None, typer.Option("--password-file", help="Its HTTP password.")] = None,
+    user: Annotated[str, typer.Option("--user")] = USER,
+    catalogue: Root = ROOT_DEFAULT,
+    table: Annotated[str | None, typer.Option("--table", help="bars or trades [default: both]")] = None,
+    venue: Venue = None,
+    symbols: Symbols = None,
+    timeframe: Timeframe = None,
+    start: Annotated[str | None, typer.Option("--from", metavar="DATE", help="2025-01-31, or 90d.")] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Up to, not included.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the catalogue's history into QuestDB; again is the same. Exit code 1 when rows were refused."""
+    from services.cli.questdb_backfill import backfill as run  # noqa: PLC0415 - columns need heavy libraries
+    from shared.store.questdb_sink import QuestdbSink  # noqa: PLC0415 - as above
+
+    if (url is None) != (password_file is None):
+        raise InputError("--url and --password-file go together: a server of our own needs neither")
+    if url is None or password_file is None:
+        url = f"http://127.0.0.1:{_found(directory).ports.http}"
+        password_file = secret_file(directory, HTTP_PASSWORD)
+    now_ns = wall_ns()
+    opened = Catalogue(catalogue)
+    done = run(
+        opened,
+        catalogue_keys(opened, table, venue, symbols, timeframe),
+        QuestdbSink(url, user, password_file),
+        start_ns=None if start is None else instant_ns("--from", start, now_ns),
+        end_ns=None if end is None else instant_ns("--to", end, now_ns),
+    )
+    if as_json:
+        print_json([msgspec.to_builtins(one) for one in done])
+    else:
+        for one in done:
+            refused = f", {one.refused} refused" if one.refused else ""
+            print(f"{one.table} {one.venue} {one.instrument} {one.timeframe}: {one.rows} rows{refused}")
+    if any(one.refused for one in done):
+        raise typer.Exit(EXIT_FAILED)
+
+
 def _tell(directory: Path, running: Running, *, healthy: bool, detail: str, as_json: bool) -> None:
-    secret, reads = password_file(directory, HTTP_PASSWORD), password_file(directory, PG_PASSWORD)
+    secret, reads = secret_file(directory, HTTP_PASSWORD), secret_file(directory, PG_PASSWORD)
     if as_json:
         ports = msgspec.to_builtins(running.ports)
         print_json(
@@ -163,13 +176,6 @@ def _tell(directory: Path, running: Running, *, healthy: bool, detail: str, as_j
         f"  record into it  make run SET='recorder.questdb_url=http://127.0.0.1:{running.ports.http} "
         f"recorder.questdb_password_file={secret.absolute()}'"
     )
-
-
-def _free_ports(wanted: ServerPorts, taken: frozenset[int]) -> ServerPorts:
-    found: list[int] = []
-    for port in (wanted.http, wanted.pg, wanted.health):
-        found.append(free_port(port, taken=taken | set(found)))
-    return ServerPorts(*found)
 
 
 def _found(directory: Path) -> Running:

@@ -15,7 +15,7 @@ import msgspec
 from rich.console import Console
 
 from services.cli.broker import nats_spec, nats_url
-from services.cli.questdb import questdb_spec
+from services.cli.questdb_local import questdb_spec
 from services.cli.resolve import Resolved, UpOptions, resolve
 from services.cli.runfile import RUN_FILE, RunFile, StateLock, read_run, stop_leftovers, write_run
 from services.cli.stack import build_name, child_environment, service_specs, with_dashboard_port, write_settings

@@ -11,14 +11,15 @@ from pathlib import Path
 import pytest
 
 from services.cli.errors import EXIT_NOT_RUNNING
-from services.cli.questdb import questdb_spec
+from services.cli.questdb_local import questdb_spec
 from services.recorder.config import RecorderConfig
 from shared.config import Settings
 from shared.errors import ConfigError, StoreUnavailableError
-from shared.store.questdb_server import ServerPorts, find_jar, find_java
+from shared.store.questdb_server import HTTP_PASSWORD, ServerPorts, find_jar, find_java, password_file
 from shared.store.questdb_sink import QuestdbSink
 from shared.testing.nats import free_port
 from shared.testing.parts import require
+from shared.testing.questdb import RealQuestdb
 from tests.integration.questdb.conftest import until
 
 pytestmark = pytest.mark.timeout(150)
@@ -126,3 +127,47 @@ def _until_rows_are_sent(state_dir: Path) -> int:
 
     until(lambda: sink.condition().is_healthy and bars() > 0, timeout_s=60)
     return bars()
+
+
+def test_a_backfill_is_the_catalogue_and_twice_is_once(
+    questdb_server: RealQuestdb, sink: QuestdbSink, tmp_path: Path
+) -> None:
+    bars = tmp_path / "AAAUSDT_1h.csv"
+    lines = [f"{1_767_225_600_000 + at * 3_600_000},1.5,{2 + at},1.25,1.75,{at + 0.5}\n" for at in range(200)]
+    bars.write_text("timestamp,open,high,low,close,volume\n" + "".join(lines))
+    trades = tmp_path / "BBBUSDT-trades.json"
+    trades.write_text(
+        json.dumps(
+            [
+                [1_767_225_600_123 + at // 3, str(at), None, "buy" if at % 2 else "sell", 2.5, 0.5, 1.25]
+                for at in range(99)
+            ]
+        )
+    )
+    catalogue = ("--catalogue", str(tmp_path / "catalogue"))
+    for path in (bars, trades):
+        imported = cascade("data", "import", str(path), "--venue", "backfilled", *catalogue)
+        assert imported.returncode == 0, imported.stderr + imported.stdout
+    secret = password_file(questdb_server.directory, HTTP_PASSWORD)
+    arguments = ("questdb", "backfill", *catalogue, "--url", questdb_server.url, "--password-file", str(secret))
+    for _ in range(2):
+        done = cascade(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        assert sorted((one["table"], one["rows"]) for one in json.loads(done.stdout)) == [("bars", 200), ("trades", 99)]
+
+    def found(what: str) -> list[list[object]]:
+        return sink._query(f"SELECT {what} WHERE venue = 'backfilled'")
+
+    until(lambda: found("count(), sum(high), sum(volume) FROM bars") == [[200, 20_300.0, 20_000.0]])
+    until(lambda: found("count(), count_distinct(trade_id), sum(quantity) FROM trades") == [[99, 99, 49.5]])
+    assert found("min(CAST(ts AS LONG)), max(CAST(ts AS LONG)) FROM bars") == [
+        [1_767_229_200_000_000_000, 1_767_229_200_000_000_000 + 199 * 3_600_000_000_000]
+    ]
+
+
+def test_a_backfill_needs_a_server_and_a_password(tmp_path: Path) -> None:
+    asked = cascade("questdb", "backfill", "--dir", str(tmp_path), "--catalogue", str(tmp_path))
+    assert asked.returncode == EXIT_NOT_RUNNING
+    asked = cascade("questdb", "backfill", "--url", "http://127.0.0.1:1", "--catalogue", str(tmp_path))
+    assert asked.returncode == 2
+    assert "--password-file" in asked.stderr
