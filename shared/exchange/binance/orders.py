@@ -213,11 +213,9 @@ def _terms(row: OrderRow, asked: OrderRequest | None) -> tuple[OrderType, TimeIn
     force = FORCES.get(row.time_in_force, TimeInForce.GTC)
     if row.type == "MARKET":
         return OrderType.MARKET, TimeInForce.GTC if asked is None else asked.time_in_force, None
-    # A market order with a price bound is on the wire as a limit order that cannot rest. When nobody remembers what
-    # was asked, it is called that: nothing else of ours is sent so.
-    is_bounded = asked.type is OrderType.MARKET if asked is not None else force is not TimeInForce.GTC
-    if is_bounded:
-        return OrderType.MARKET, force if asked is None else asked.time_in_force, None
+    if asked is not None and asked.type is OrderType.MARKET:
+        # With a price bound it is on the wire as a limit order that cannot rest.
+        return OrderType.MARKET, asked.time_in_force, None
     return OrderType.LIMIT, force, row.price
 
 

@@ -348,7 +348,8 @@ class SandboxRig(Rig):
 async def sandbox_rig(venue: str, directory: Path, **settings: object) -> AsyncIterator[SandboxRig]:
     """Run a sandbox with a still book and an execution service over it that has seen one market step."""
     told = {
-        "venue": VenueName(venue), "source": Source.STILL, "symbols": (MARKET,), "balances": ("USDT=100000", "MX=50", "BNB=5"), **settings
+        "venue": VenueName(venue), "source": Source.STILL, "symbols": (MARKET,),
+        "balances": ("USDT=100000", "MX=50", "BNB=5"), **settings,
     }  # fmt: skip
     running = await start(msgspec.convert(told, SandboxConfig, strict=False))
     rig = SandboxRig(directory, running)

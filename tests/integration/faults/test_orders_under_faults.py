@@ -280,3 +280,21 @@ async def test_a_key_that_is_refused_halts_until_a_person_looks(venue: str, how:
         assert await rig.do(5, "quote") is S.FILLED
         await rig.quiet()
         await rig.check()
+
+
+@pytest.mark.parametrize("point", ["after_send_before_outcome", "after_outcome_before_publish"])
+@pytest.mark.parametrize("kind", ["quote", "bounded", "fok", "sell"])
+@pytest.mark.parametrize("venue", VENUES)
+async def test_a_restart_knows_its_order_in_the_words_of_the_wire(
+    venue: str, kind: str, point: str, tmp_path: Path
+) -> None:
+    async with sandbox_rig(venue, tmp_path) as rig:
+        first = 1
+        if kind == "sell":
+            assert await rig.do(1, "quote") is S.FILLED
+            first = 2
+        rig.fault = point
+        assert await rig.do(first, kind) is S.FILLED
+        await rig.quiet()
+        await rig.check()
+        assert rig.desk.halt_reason is None

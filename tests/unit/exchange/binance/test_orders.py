@@ -82,10 +82,11 @@ def test_every_status_has_its_state(status: str, state: OrderState, reason: str)
     assert (order.state, order.reason) == (state, reason)
 
 
-def test_bounded_market_order_is_called_a_market_order_also_when_nobody_remembers() -> None:
-    for asked in (ASKED, None):
-        order = order_of(row(), "BTC-USDT", asked=asked)
-        assert (order.type, order.limit_price) == (OrderType.MARKET, None)
+def test_a_bounded_market_order_is_called_one_while_it_is_remembered_and_else_what_the_wire_says() -> None:
+    order = order_of(row(), "BTC-USDT", asked=ASKED)
+    assert (order.type, order.limit_price) == (OrderType.MARKET, None)
+    order = order_of(row(), "BTC-USDT")
+    assert (order.type, order.time_in_force, order.limit_price) == (OrderType.LIMIT, TimeInForce.IOC, row().price)
     plain = OrderRequest("mine", "BTC-USDT", Side.SELL, OrderType.LIMIT, Decimal(10), limit_price=Decimal(5))
     order = order_of(row(price="5"), "BTC-USDT", asked=plain)
     assert (order.type, order.limit_price, order.time_in_force) == (OrderType.LIMIT, 5, TimeInForce.IOC)
