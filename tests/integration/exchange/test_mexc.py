@@ -32,7 +32,7 @@ BUY, SELL = Side.BUY, Side.SELL
 UNKNOWN: tuple[tuple[str, float | None, int], ...] = (
     ("http_5xx", 500, 0), ("http_5xx", 502, 0), ("http_5xx_after", 503, 1), ("timeout_before", 3, 0),
     ("timeout_after", 3, 1), ("reset_before", None, 0), ("reset_after", None, 1), ("html_200", None, 1),
-    ("html_200", 0, 0), ("empty_200", None, 1), ("empty_200", 0, 0), ("http_403", None, 0),
+    ("html_200", 0, 0), ("empty_200", None, 1), ("empty_200", 0, 0),
 )  # fmt: skip
 
 
