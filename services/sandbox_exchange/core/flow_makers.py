@@ -71,7 +71,12 @@ class Makers:
         for ladder in (self.bids, self.asks):
             if ladder.orders:
                 continue
-            ticks = self._touch(ladder, fair_ticks)
+            ticks, other = self._touch(ladder, fair_ticks), (self.asks if ladder.is_buy else self.bids).best
+            if other is not None:
+                # After a leap of the price the other side is still behind: to quote through it would be to trade.
+                ticks = other + ladder.sign * max(1, ladder.sign * (ticks - other))
+                if ticks < 1:
+                    continue
             for at in range(self._shape.orders):
                 actions.append(self._quote(ladder, ticks, at))
                 if self._draw.random() >= JOIN_CHANCE:
