@@ -18,7 +18,7 @@ async def test_paper_orders_fill_on_the_venues_market_and_never_reach_it(tmp_pat
     async with running_sandbox("mexc", speed=600.0) as venue:
         options = (
             "stack.mode=paper",
-            "stack.timeframe=4s",
+            "stack.timeframe=2s",
             f"exchange.rest_url={venue.rest_url}",
             f"exchange.ws_url={venue.ws_url}",
         )
@@ -28,7 +28,8 @@ async def test_paper_orders_fill_on_the_venues_market_and_never_reach_it(tmp_pat
         def filled() -> bool:
             answer = run.ask("orders", "--json")
             orders = json.loads(answer.stdout) if answer.returncode == 0 else []
-            return len([one for one in orders if one["state"] == "filled"]) >= 4
+            # A thin book may fill an order in part alone.
+            return len({one["instrument"] for one in orders if float(one["filled_quantity"]) > 0}) == 4
 
         try:
             await asyncio.to_thread(run.until, run.is_ready, what="every service is ready")
