@@ -9,7 +9,8 @@
 | null column | optional | no volume in quote is no volume in quote |
 | violent bars | collars, halt; wick not chased | let through here; bounded by the collar |
 | survivorship | no edge is claimed | nothing to test: a sentence of the notes |
-| missing filters, illiquidity | fall back or refuse; spread guard | venue adapters and universe |
+| missing filters | fall back to precisions or refuse | MEXC's rules of a market |
+| illiquidity | spread guard | GT's spread keeps it out of a universe |
 | scientific notation | Decimal parse | a float becomes the decimal it is written as |
 | redenomination | jump guard | frozen at the bar, in a replay and in the service |
 | crash and mania | stress | let through; plans on MEXC's bars |
@@ -58,6 +59,15 @@ WHERE = {
         (VERDICTS, "test_a_crash_that_trades_on_its_way_does_not_freeze"),
         ("tests/unit/rebalancer/test_machine.py", "test_intents_are_market_orders_bounded_by_the_collar"),
     ),
+    "missing filters": (
+        (
+            "tests/unit/exchange/mexc/test_missing_filters.py",
+            "test_every_recorded_market_has_a_grid_that_its_price_lies_on_or_is_refused",
+        ),
+    ),
+    "illiquidity": (
+        ("tests/unit/catalogue/test_universe.py", "test_mexcs_wide_spreads_and_tiny_prices_are_read_as_they_are"),
+    ),
     "scientific notation": (("tests/unit/domain/test_money.py", "test_a_float_becomes_the_decimal_it_is_written_as"),),
     "redenomination": (
         (RECORDED, "test_binance_freezes_the_three_redenominations_at_the_bar_and_nothing_else"),
@@ -83,7 +93,10 @@ WHERE = {
         (VERDICTS, "test_a_local_clock_that_lags_is_flagged_and_latency_is_clamped"),
     ),
     "mid-stream snapshot": ((RECORDED, "test_a_snapshot_in_the_middle_of_the_differences"),),
-    "hostile quotes": ((RECORDED, "test_hostile_quotes_are_dropped_row_by_row"),),
+    "hostile quotes": (
+        (RECORDED, "test_hostile_quotes_are_dropped_row_by_row"),
+        ("tests/unit/catalogue/test_import.py", "test_hostile_quotes_are_refused_or_survived"),
+    ),
 }
 
 
