@@ -147,6 +147,25 @@ class Books:
             self.journal.set_number(OPENED_SEQUENCE, trade_sequence)
             self.journal.set_number(OPENED, 1)
 
+    def adopt(self, reference: str, changes: Mapping[str, tuple[Decimal, Decimal]], at_ns: int) -> None:
+        """Book money that came from outside or went there (asset -> signed amount, price in quote units), all at once.
+
+        What was noted as contradictions is settled by it. Raises IntegrityError for what the ledger cannot book.
+        """
+        entries = [
+            self.ledger.book_transfer(f"{reference}-{asset}", asset, amount, price, at_ns)
+            for asset, (amount, price) in sorted(changes.items())
+        ]
+        try:
+            with self.journal.step():
+                for entry in entries:
+                    if entry is not None:
+                        self.journal.add_entry(entry)
+                self.journal.resolve_incidents()
+        except BaseException:
+            self._broken = True
+            raise
+
     def see_close(self, instrument: str, price: Decimal, close_time_ns: int) -> None:
         """Remember a bar's close; an older one changes nothing."""
         known = self._marks.get(instrument)

@@ -7,15 +7,16 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from services.execution.adoption import NotNowError, adopt
 from services.execution.cancels import Cancels
 from services.execution.core.orders import Order
 from services.execution.desk import NAME, Desk
-from services.execution.recovery import Recovery
+from services.execution.recovery import NO_ANSWER, Recovery
 from shared.bus import subjects
 from shared.bus.port import Delivery, Subscription
 from shared.messages import Command, CommandAudit, CommandReply, Message, OrderState
 
-ACTING = frozenset({"cancel", "cancel_all", "reconcile"})
+ACTING = frozenset({"adopt", "cancel", "cancel_all", "reconcile"})
 
 
 class OrdersArguments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,6 +88,7 @@ class Commands:
             "cancel": self._cancel,
             "cancel_all": self._cancel_all,
             "reconcile": self._reconcile,
+            "adopt": self._adopt,
         }
 
     async def start(self) -> list[Subscription]:
@@ -104,6 +106,10 @@ class Commands:
             detail, result = await self._verbs[command.verb](command)
         except msgspec.DecodeError as error:
             return _reply(command, ok=False, detail=f"arguments of {command.verb}: {error}")
+        except NotNowError as error:
+            return _reply(command, ok=False, detail=str(error))
+        except NO_ANSWER as error:
+            return _reply(command, ok=False, detail=f"the venue did not answer: {error!r}. Nothing was booked")
         except LookupError as error:
             return _reply(command, ok=False, detail=str(error.args[0]))
         return _reply(command, ok=True, detail=detail, result=result)
@@ -172,6 +178,14 @@ class Commands:
             findings = await self._recovery.run()
             await self._desk.publisher.flush()
         return findings.detail, msgspec.json.encode(findings)
+
+    async def _adopt(self, command: Command) -> tuple[str, bytes]:
+        _arguments(command, NoArguments)
+        async with self._desk.turn:
+            differences, findings = await adopt(self._desk, self._recovery, f"adopted-{command.correlation_id}")
+            await self._desk.publisher.flush(repeat_snapshot=True)
+        booked = "; ".join(map(str, differences)) or "nothing differed"
+        return f"{booked}. Now: {findings.detail}", msgspec.json.encode(findings)
 
     async def _audit(self, command: Command) -> None:
         audit = CommandAudit(service=NAME, command=command, received_at_ns=self._desk.wall_clock_ns())

@@ -145,6 +145,10 @@ class Journal:
             (key, detail, at_ns),
         )
 
+    def knows_incident(self, key: str) -> bool:
+        """Tell whether a contradiction was noted before, settled or not."""
+        return self._open.execute("SELECT 1 FROM incidents WHERE key = ?", (key,)).fetchone() is not None
+
     def resolve_incidents(self) -> int:
         """Close all open incidents and return how many there were."""
         return self._open.execute("UPDATE incidents SET resolved = 1 WHERE resolved = 0").rowcount

@@ -6,6 +6,7 @@ Never: an order taken for rejected because one question failed, a trade invented
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 
 import msgspec
 
@@ -27,7 +28,7 @@ LOOK_AGAIN_S = (0.0, 0.5, 1.0)
 UNCLAIMED_SPANS = 20
 HALTED = "trading is halted"
 _IN_QUESTION = (OrderState.SUBMITTED, OrderState.UNKNOWN, OrderState.PENDING_CANCEL)
-_NO_ANSWER = (UnavailableError, UnknownOutcomeError, RejectedError, DecodeError, TimeoutError, OSError, ValueError)
+NO_ANSWER = (UnavailableError, UnknownOutcomeError, RejectedError, DecodeError, TimeoutError, OSError, ValueError)
 
 
 class Findings(msgspec.Struct, frozen=True):
@@ -36,6 +37,17 @@ class Findings(msgspec.Struct, frozen=True):
     conclusive: bool
     detail: str
     unresolved: tuple[str, ...] = ()
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """Hold what the venue has of an asset and what the ledger has booked."""
+
+    asset: str
+    held: Decimal
+    booked: Decimal
+
+    def __str__(self) -> str:
+        return f"{self.asset} at the venue {plain(self.held)}, booked {plain(self.booked)}"
 
 
 OpenBooks = Callable[[Desk], Awaitable[str | None]]
@@ -73,7 +85,7 @@ class Recovery:
             await self.pull_trades()
             await self._conclude_absences()
             desk.mismatch = await self._mismatch()
-        except _NO_ANSWER as error:
+        except NO_ANSWER as error:
             # An answer that did not come is no answer: nothing follows from it.
             desk.log.warning("reconciliation_inconclusive", error=repr(error))
             return Findings(False, f"no answer: {error!r}", self._unresolved())
@@ -118,7 +130,10 @@ class Recovery:
         if trade.client_order_id is None and desk.books.uncertain_on(trade.instrument) is not None:
             # It may be of the order whose name at the venue we have not heard yet.
             return False
-        await self._note(f"trade {trade.fill.fill_id} of {trade.instrument} is of no order of ours")
+        detail = f"trade {trade.fill.fill_id} of {trade.instrument} is of no order of ours"
+        if not self._desk.books.journal.knows_incident(detail):
+            # A venue at a wire tells its newest trades again and again: what a person has settled stays settled.
+            await self._note(detail)
         return True
 
     async def _ask_for_orders_in_question(self) -> None:
@@ -200,22 +215,27 @@ class Recovery:
         if self._desk.books.uncertain_orders():
             # What is unknown may explain a difference; its instruments are blocked until it is known.
             return self._desk.mismatch
-        differences = await self._differences()
+        differences = await self.differences()
+        return f"balances differ from the ledger: {'; '.join(map(str, differences))}" if differences else None
+
+    async def differences(self) -> list[Difference]:
+        """Return where balances and ledger differ, after looking again: trades and balances may lag behind."""
+        differences = await self._compare()
         for delay_s in (0.0,) if self._desk.simulated is not None else LOOK_AGAIN_S:
             if not differences:
                 break
             # A trade may have come between the two questions; a venue's balances may lag behind its trades.
             await asyncio.sleep(delay_s)
             await self.pull_trades()
-            differences = await self._differences()
-        return f"balances differ from the ledger: {'; '.join(differences)}" if differences else None
+            differences = await self._compare()
+        return differences
 
-    async def _differences(self) -> list[str]:
+    async def _compare(self) -> list[Difference]:
         desk = self._desk
         held = {balance.asset: balance.total for balance in await desk.call(desk.venue.balances())}
         booked = desk.books.ledger.balances()
         return [
-            f"{asset} at the venue {plain(held.get(asset, ZERO))}, booked {plain(booked.get(asset, ZERO))}"
+            Difference(asset, held.get(asset, ZERO), booked.get(asset, ZERO))
             for asset in sorted(held.keys() | booked.keys())
             if (desk.assets is None or asset in desk.assets) and held.get(asset, ZERO) != booked.get(asset, ZERO)
         ]

@@ -121,7 +121,7 @@ class FakeWire:
             name = request.client_order_id if self.names_orders else None
             part = self._trade(venue_order_id, name, request.instrument, request.side, quantity / self.parts)
             self.trades.append(part)
-            self._move(part)
+            self.move(part)
         order = VenueOrder(
             client_order_id=request.client_order_id,
             venue_order_id=venue_order_id,
@@ -154,7 +154,8 @@ class FakeWire:
         )
         return VenueTrade(self.now_ms, name, order_id, instrument, side, fill)
 
-    def _move(self, trade: VenueTrade) -> None:
+    def move(self, trade: VenueTrade) -> None:
+        """Let a trade move what is held."""
         base, quote = trade.instrument.split("-")
         sign = 1 if trade.side is Side.BUY else -1
         fill = trade.fill

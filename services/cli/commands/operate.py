@@ -1,4 +1,4 @@
-"""`cascade halt | resume | release | stop`: what an operator does to a running stack, with a name and a reason."""
+"""`cascade halt | resume | release | adopt | stop`: what an operator does to a stack, with a name and a reason."""
 
 import getpass
 import os
@@ -22,6 +22,7 @@ from shared.messages import Command, CommandReply
 
 STOP_TIMEOUT_S = 90.0
 REPLY_TIMEOUT_S = 5.0
+ADOPT_TIMEOUT_S = 30.0  # the venue is asked several times
 
 HaltReason = Annotated[str, typer.Option("--reason", help="Why; it is audited.")]
 ResumeReason = Annotated[str, typer.Option("--reason", help="Why it is safe to go on; it is audited.")]
@@ -46,6 +47,18 @@ def release(
     """Trust a market again that was frozen because its price jumped. First see that your balance was swapped too."""
     arguments = msgspec.json.encode({"instrument": bus_symbol(instrument)}).decode()
     _command("release", reason, state_dir, as_json=as_json, service="market_data", arguments=arguments)
+
+
+def adopt(
+    reason: Annotated[str, typer.Option("--reason", help="What came from outside, or went there; it is audited.")],
+    state_dir: StateDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take the venue's balances over into the ledger, after a deposit, a withdrawal or a trade by hand.
+
+    Trading must be halted and no order open. Each difference is booked as a transfer from outside, at its last price.
+    """
+    _command("adopt", reason, state_dir, as_json=as_json, service="execution", timeout_s=ADOPT_TIMEOUT_S)
 
 
 def stop(state_dir: StateDir = None, as_json: AsJson = False) -> None:
@@ -75,6 +88,7 @@ def _command(
     as_json: bool,
     service: str = "risk",
     arguments: str = "{}",
+    timeout_s: float = REPLY_TIMEOUT_S,
 ) -> None:
     if not reason.strip():
         raise InputError("--reason must say why")
@@ -88,7 +102,7 @@ def _command(
         sent_at_ns=wall_ns(),
     )
     try:
-        reply = ask(run, lambda bus: bus.request(subjects.command(service, verb), command, timeout_s=REPLY_TIMEOUT_S))
+        reply = ask(run, lambda bus: bus.request(subjects.command(service, verb), command, timeout_s=timeout_s))
     except BusUnavailableError as error:
         raise UnknownOutcomeError(
             f"{service} did not answer ({error}). Nobody knows whether it acted: see `cascade status`. "

@@ -15,7 +15,7 @@ from services.execution.journal import Journal
 from services.execution.service import ExecutionService
 from shared.bus.memory import MemoryBus
 from shared.exchange.port import StreamState, VenueTrade
-from shared.messages import OrderState, Side
+from shared.messages import OrderState, Side, TradingState
 from shared.testing.fake_wire import FakeWire
 from tests.unit.execution.rig import IDENTITY, QUICK, FakeHost, Rig
 from tests.unit.execution.samples import approve, intent
@@ -237,6 +237,51 @@ async def test_money_from_outside_halts_and_other_assets_do_not(rig: WireRig) ->
     rig.wire.held["USDT"] = Decimal(9_000)
     await rig.until(lambda: rig.desk.halt_reason is not None)
     assert "USDT at the venue 9000, booked 10000" in (rig.desk.halt_reason or "")
+
+
+async def test_money_from_outside_is_adopted_only_while_halted_and_then_agrees(rig: WireRig) -> None:
+    await rig.start()
+    await rig.step(1, BTC=100.0)
+    early = await rig.command("adopt")
+    rig.wire.held |= {"USDT": Decimal(9_000), "BTC": Decimal("1.5")}
+    await rig.until(lambda: rig.desk.halt_reason is not None)
+    assert (early.ok, "cascade halt" in early.detail) == (False, True)
+    await rig.set_state(TradingState.HALTED)
+    await rig.until(lambda: rig.desk.state is TradingState.HALTED)
+    reply = await rig.command("adopt")
+    assert reply.ok, reply.detail
+    assert rig.balances() == {"USDT": Decimal(9_000), "BTC": Decimal("1.5")}
+    assert rig.desk.halt_reason is None
+    assert rig.desk.books.ledger.holding("BTC").average_price == Decimal(100)
+    await rig.crash()
+    await rig.open()
+    await rig.start()
+    assert rig.balances() == rig.held(), "it is in the journal"
+
+
+async def test_what_has_no_price_is_not_adopted(rig: WireRig) -> None:
+    await rig.start()
+    rig.wire.held["BTC"] = Decimal(1)
+    await rig.set_state(TradingState.HALTED)
+    await rig.until(lambda: rig.desk.state is TradingState.HALTED)
+    reply = await rig.command("adopt")
+    assert (reply.ok, "BTC has no price yet" in reply.detail) == (False, True)
+    assert rig.balances() == {"USDT": Decimal(10_000)}
+
+
+async def test_a_trade_by_hand_that_was_adopted_halts_no_more(rig: WireRig) -> None:
+    await rig.start()
+    await rig.step(1, BTC=100.0)
+    trade = rig.wire.trade_of_somebody()
+    rig.wire.move(trade)
+    rig.wire.tell(trade)
+    await rig.until(lambda: rig.desk.halt_reason is not None)
+    await rig.set_state(TradingState.HALTED)
+    await rig.until(lambda: rig.desk.state is TradingState.HALTED)
+    reply = await rig.command("adopt")
+    assert reply.ok, reply.detail
+    assert rig.balances() == rig.held()
+    assert (await rig.command("reconcile")).detail == "books and venue agree", "the venue tells the trade again"
 
 
 async def _within(rig: WireRig, seconds: float, done: Callable[[], bool]) -> None:
