@@ -14,7 +14,7 @@ from shared.clock import NANOSECONDS_PER_MILLISECOND, wall_ns
 from shared.errors import ConfigError, RejectedError, UnavailableError
 from shared.exchange.live.filters import MarketRules
 from shared.exchange.mexc.rest import MexcRest
-from shared.exchange.mexc.shapes import ExchangeInfo, rules_of
+from shared.exchange.mexc.shapes import ExchangeInfo, SymbolInfo, rules_of
 from shared.exchange.mexc.words import BARS_PER_PAGE, INTERVALS, VENUE
 from shared.messages import Bar
 
@@ -60,13 +60,14 @@ class Markets:
         taken: dict[str, MarketRules] = {}
         for one in info.symbols:
             try:
-                rules = rules_of(one)
+                listed = msgspec.json.decode(one, type=SymbolInfo, strict=False)
+                rules = rules_of(listed)
             except (ValueError, ArithmeticError):
-                # A market with an impossible grid is none; the others are not to suffer.
+                # A market without a grid, or with an impossible one, is none; the others are not to suffer.
                 continue
             token = rules.instrument.symbol
             taken[token] = self._rules[token] = rules
-            self._ids[token], self._tokens[one.symbol] = one.symbol, token
+            self._ids[token], self._tokens[listed.symbol] = listed.symbol, token
         return taken
 
     def rules(self, symbol: str) -> MarketRules:

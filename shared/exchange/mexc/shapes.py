@@ -41,9 +41,9 @@ class SymbolInfo(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class ExchangeInfo(msgspec.Struct, frozen=True):
-    """List the markets."""
+    """List the markets, each as a `SymbolInfo` in JSON: MEXC lists some without a precision among thousands."""
 
-    symbols: tuple[SymbolInfo, ...]
+    symbols: tuple[msgspec.Raw, ...]
 
 
 class DepthInfo(msgspec.Struct, frozen=True, rename="camel"):

@@ -2,10 +2,14 @@
 
 import csv
 from decimal import Decimal
+from typing import cast
 
 import msgspec
 import pytest
 
+from shared.errors import ConfigError
+from shared.exchange.mexc.markets import Markets
+from shared.exchange.mexc.rest import MexcRest
 from shared.exchange.mexc.shapes import SymbolInfo, rules_of
 from shared.testing.data import data_file
 
@@ -53,3 +57,24 @@ def test_every_recorded_market_has_a_grid_that_its_price_lies_on_or_is_refused()
         assert Decimal(row["last_price"]) % rules.instrument.tick_size == 0, row["mexc_symbol"]
     assert len(refused) == 15
     assert {"BABYDOGE", "BONK"} <= set(refused)
+
+
+class OneAnswer:
+    """Answer every question with the same JSON."""
+
+    def __init__(self, answer: object) -> None:
+        self._body = msgspec.json.encode(answer)
+
+    async def read[T](self, path: str, shape: type[T], params: object = None, *, signed: bool = False) -> T:
+        return msgspec.json.decode(self._body, type=shape, strict=False)
+
+
+async def test_one_market_without_a_precision_leaves_the_others_tradable() -> None:
+    row = {"mexc_symbol": "AUSDT", "status": "1", "base_asset": "A", "quote_asset": "USDT", "price_precision": "4"}
+    whole = described(row | {"quantity_precision": "2"})
+    broken = described(row | {"mexc_symbol": "BONKUSDT", "base_asset": "BONK", "quantity_precision": ""})
+    markets = Markets()
+    await markets.load(cast(MexcRest, OneAnswer({"symbols": [broken, whole, {"symbol": None}]})))
+    assert dict(markets.tokens) == {"AUSDT": "A-USDT"}
+    with pytest.raises(ConfigError, match="BONK-USDT"):
+        markets.rules("BONK-USDT")
