@@ -10,6 +10,8 @@ SET ?=
 JSON ?=
 FRESH ?=
 QUESTDB ?=
+# How many tests run at a time; most of them wait for other processes.
+WORKERS ?= 2
 
 up_options = $(if $(ASSETS),--assets '$(ASSETS)') $(if $(SPEED),--speed '$(SPEED)') $(if $(CONFIG),--config '$(CONFIG)') \
 	$(foreach pair,$(SET),--set '$(pair)') $(if $(JSON),--json) $(if $(FRESH),--fresh) $(if $(QUESTDB),--questdb)
@@ -41,7 +43,7 @@ status: venv ## Show what runs, its health and the trading state
 
 test: venv-dev ## Run every test that this machine can run, and say what was skipped and why (TESTS=path for some)
 	@$(python) -m pytest -q -m browser $(or $(TESTS),tests) || [ $$? -eq 5 ]
-	@$(python) -m pytest -m "not browser" $(or $(TESTS),tests)
+	@$(python) -m pytest -m "not browser" -n $(WORKERS) --dist loadfile $(or $(TESTS),tests)
 
 check: check-format check-lint check-types check-imports check-lock ## Check format, lint, types, import rules and the lock
 
