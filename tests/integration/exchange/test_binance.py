@@ -130,7 +130,7 @@ async def test_same_request_again_is_the_same_order_and_another_one_is_refused(s
     assert len((await sandbox.admin.ledger()).orders_of("open1")) == 1
 
 
-async def test_order_whose_kind_nobody_remembers_is_still_called_what_was_asked(sandbox: Sandbox) -> None:
+async def test_an_order_whose_kind_nobody_remembers_is_called_what_the_wire_says(sandbox: Sandbox) -> None:
     async with opened(sandbox, []) as venue:
         ask = await best_ask(sandbox, venue)
         request = OrderRequest("market1", TOKEN, Side.BUY, OrderType.MARKET, quantity=Decimal(3), price_bound=ask * 2)
@@ -138,7 +138,8 @@ async def test_order_whose_kind_nobody_remembers_is_still_called_what_was_asked(
     async with opened(sandbox, []) as restarted:
         found = await restarted.query("market1", TOKEN)
         assert found is not None
-        assert (found.type, found.fills, found.limit_price) == (OrderType.MARKET, first.fills, None)
+        assert (found.type, found.time_in_force, found.fills) == (OrderType.LIMIT, TimeInForce.IOC, first.fills)
+        assert first.type is OrderType.MARKET, "who sent it remembers what was asked"
 
 
 @pytest.mark.parametrize(
