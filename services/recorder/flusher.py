@@ -39,14 +39,14 @@ class Flusher:
         self._settled = asyncio.Condition()
         self._settled_rows = 0
         self._attempts = self._failed_attempt = self._failures = 0
-        self._is_stopping = False
+        self._is_stopping = self._is_idle = False
         self.rows_recorded = 0
         self.trouble = ""
         self.last_flush_s = self.last_window_s = 0.0
 
     def on_row(self) -> None:
         """Take note of a new row."""
-        if self._buffer.waiting == 1 or self._buffer.is_early:
+        if self._is_idle or self._buffer.is_early:
             self._wake.set()
 
     def finish(self) -> None:
@@ -83,6 +83,7 @@ class Flusher:
             due_ns = self._buffer.due_in_ns(self._monotonic_ns())
             if due_ns == 0:
                 return
+            self._is_idle = due_ns is None
             await _wait(self._wake, None if due_ns is None else due_ns / NANOSECONDS_PER_SECOND)
 
     async def _flush(self) -> None:

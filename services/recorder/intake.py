@@ -6,8 +6,9 @@ Never: a message taken beyond the bounds; one left out without being counted.
 
 import hashlib
 from collections.abc import Callable
+from operator import attrgetter
 
-from services.recorder.core import Buffer, Entry, Gaps, Room, unusable
+from services.recorder.core import Buffer, Entry, Gaps, Room, unusable, usable_runs
 from services.recorder.telemetry import Telemetry
 from services.recorder.ticket import Kept, Ticket
 from shared.bus import subjects
@@ -16,11 +17,13 @@ from shared.errors import DeferError
 from shared.logs import Log
 from shared.messages import BarsClosed, DeadLetter, Message, Progress, encode
 from shared.store.port import Rejected, Row
-from shared.store.tables import table_of, unpacked
+from shared.store.runs import Run
+from shared.store.tables import Table, TableClass, table_of, unpacked
 
 NAME = "recorder"
 DEAD_PAYLOAD_MAX = 256 * 1024
 FULL_DELAY_S = 0.1
+_SEQUENCE = attrgetter("sequence")
 
 
 class Intake:
@@ -73,20 +76,15 @@ class Intake:
         messages = unpacked(delivery.message)
         if not messages:
             return
-        # One look for all of a batch: this is done for every tick.
-        table, subject, at_ns, now_ns = table_of(messages[0]), delivery.subject, self._wall_ns(), self._monotonic_ns()
-        size = len(encode(delivery.message)) // len(messages)
-        for number, message in enumerate(messages):
-            sequence = getattr(message, "sequence", None)
-            if isinstance(sequence, int) and (missing := self.gaps.missing_before(subject, sequence)):
-                self._telemetry.lost("before_arrival", missing)
+        table = table_of(messages[0])
+        if table.kind is TableClass.TICKS:
+            self._take_ticks(table, Run(messages, delivery.subject, self._wall_ns()), len(encode(delivery.message)))
+            return
+        for message in messages:
             if unusable(table, message) is not None:
                 self._telemetry.lost("unusable")
-            elif self._buffer.add(table, Entry(Row(message, subject, at_ns), size, None), now_ns) is not Room.TAKEN:
+            elif not self._add(Row(message, delivery.subject, self._wall_ns()), len(encode(message)), None):
                 self._telemetry.lost("no_room")
-            if number == 0:
-                self._on_row()
-        self._on_row()
 
     def take_own(self, subject: str, message: Message) -> bool:
         """Take what the recorder itself has to keep; False when there is no room."""
@@ -95,6 +93,21 @@ class Intake:
     def give_up(self, rejected: Rejected) -> None:
         """Keep a row that no column can hold among the dead letters, or count its loss."""
         self._bury(rejected.row, rejected.reason, encode(rejected.row.message))
+
+    def _take_ticks(self, table: Table, run: Run, size: int) -> None:
+        """Take what came as one message: each question is asked once for all of it."""
+        if missing := self.gaps.missing_in(run.subject, list(map(_SEQUENCE, run.messages))):
+            self._telemetry.lost("before_arrival", missing)
+        now_ns, each = self._monotonic_ns(), size // len(run.messages)
+        usable = taken = 0
+        for part in usable_runs(table, run):
+            usable += len(part.messages)
+            taken += self._buffer.add_run(table, part, each, now_ns)
+        if usable < len(run.messages):
+            self._telemetry.lost("unusable", len(run.messages) - usable)
+        if taken < usable:
+            self._telemetry.lost("no_room", usable - taken)
+        self._on_row()
 
     def _add(self, row: Row, size: int, ticket: Ticket | None) -> bool:
         room = self._buffer.add(table_of(row.message), Entry(row, size, ticket), self._monotonic_ns())

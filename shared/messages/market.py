@@ -1,6 +1,7 @@
 """Market data: what a venue says happened. Prices and sizes are floats; `*_ns` are nanoseconds UTC.
 
 `sequence` rises by one for each message of a subject, so that a consumer sees a gap.
+`Trade` and `Bbo` hold only text and numbers, so no collector need look at the many of them.
 Bars are always closed bars. `BarsClosed` follows the last bar of its close time: the set is complete then.
 """
 
@@ -10,7 +11,7 @@ from shared.messages.base import Message, Side
 from shared.messages.instrument import Instrument
 
 
-class Trade(Message, frozen=True):
+class Trade(Message, frozen=True, gc=False):
     """Report one trade of the venue; `side` is the taker's."""
 
     venue: str
@@ -30,7 +31,7 @@ class TradeBatch(Message, frozen=True):
     trades: tuple[Trade, ...]
 
 
-class Bbo(Message, frozen=True):
+class Bbo(Message, frozen=True, gc=False):
     """Report the best bid and the best ask; sizes in base units."""
 
     venue: str

@@ -8,12 +8,14 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shared.messages import AnyMessage, Message
 from shared.store.columns import Column, ColumnType, Kind, ListOf, MapOf, RecordOf, Value, columns_of, message_of
 from shared.store.port import Rejected, Row
+from shared.store.runs import Run, Runs
 from shared.store.tables import ENVELOPE, INT64_MAX, INT64_MIN, Table
 
 COMPRESSION_LEVEL = 3
@@ -57,14 +59,11 @@ def arrow_table(
     table: Table, rows: Sequence[Row], envelope: Sequence[Column] = ENVELOPE
 ) -> tuple[pa.Table, tuple[Rejected, ...]]:
     """Return the rows as columns, the message's and those of `envelope`, and the rows that no column can hold."""
-    try:
-        return _arrow_table(table, rows, envelope), ()
-    except (OverflowError, pa.ArrowInvalid, UnicodeEncodeError):
-        rejected = tuple(Rejected(row, reason) for row in rows if (reason := _misfit(table, row)) is not None)
-        if not rejected:
-            raise
-        refused = {id(item.row) for item in rejected}
-        return _arrow_table(table, [row for row in rows if id(row) not in refused], envelope), rejected
+    if not isinstance(rows, Runs):
+        return _checked_table(table, rows, envelope)
+    columns, rejected = rows.columns(lambda: _checked_table(table, rows, ENVELOPE))
+    wanted = arrow_schema(table, envelope).names
+    return columns if columns.column_names == wanted else columns.select(wanted), rejected
 
 
 def parquet_bytes(table: pa.Table) -> pa.Buffer:
@@ -88,11 +87,35 @@ def messages_of(table: Table, columns: pa.RecordBatch) -> Iterable[AnyMessage]:
         yield message_of(table.message, row)
 
 
+def _checked_table(
+    table: Table, rows: Sequence[Row], envelope: Sequence[Column]
+) -> tuple[pa.Table, tuple[Rejected, ...]]:
+    try:
+        return _arrow_table(table, rows, envelope), ()
+    except (OverflowError, pa.ArrowInvalid, UnicodeEncodeError):
+        rejected = tuple(Rejected(row, reason) for row in rows if (reason := _misfit(table, row)) is not None)
+        if not rejected:
+            raise
+        refused = {id(item.row) for item in rejected}
+        return _arrow_table(table, [row for row in rows if id(row) not in refused], envelope), rejected
+
+
 def _arrow_table(table: Table, rows: Sequence[Row], envelope: Sequence[Column] = ENVELOPE) -> pa.Table:
-    messages = [row.message for row in rows]
+    messages = rows.messages if isinstance(rows, Runs) else [row.message for row in rows]
     arrays = [pa.array(_values(column, messages), arrow_type(column.type)) for column in columns_of(table.message)]
-    arrays += [pa.array(list(map(attrgetter(one.name), rows)), arrow_type(one.type)) for one in envelope]
+    if isinstance(rows, Runs):
+        arrays += [_repeated(one, rows) for one in envelope]
+    else:
+        arrays += [pa.array(list(map(attrgetter(one.name), rows)), arrow_type(one.type)) for one in envelope]
     return pa.table(arrays, schema=arrow_schema(table, envelope))
+
+
+def _repeated(column: Column, rows: Runs) -> pa.Array:
+    kind = arrow_type(column.type)
+    if column.name not in Run.__struct_fields__:
+        return pa.nulls(len(rows), kind)
+    values = pa.array([getattr(run, column.name) for run in rows.runs], kind)
+    return values.take(pa.array(np.repeat(np.arange(len(rows.runs)), [len(run.messages) for run in rows.runs])))
 
 
 def _values(column: Column, messages: Sequence[Message]) -> list[Value]:

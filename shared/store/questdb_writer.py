@@ -127,7 +127,7 @@ class QuestdbWriter:
         described = TABLE_BY_NAME[table]
         written, size = 0, 0
         rejected: list[Rejected] = []
-        for part in itertools.batched(rows, FRAME_ROWS_MAX):
+        for part in [rows] if len(rows) <= FRAME_ROWS_MAX else itertools.batched(rows, FRAME_ROWS_MAX):
             frame, refused = frame_of(described, part)
             rejected += refused
             self._bury(described.name, refused)
