@@ -1,7 +1,8 @@
-"""The rebalancer over a paper venue in this process: `await LiveRebalancer(exchange, assets, config).run_forever()`.
+"""The rebalancer of one exchange: `await LiveRebalancer(exchange, assets, config).run_forever()`.
 
-In: an initialized exchange, rules. Out: simulated orders as the market goes on; a result whenever asked.
-Never: an order to a real venue; state kept beyond the process. For both there is the stack (`cascade up`).
+In: an initialized exchange, rules. Out: over a paper venue, simulated orders in this process as the market goes on; at
+a wire, the whole stack as a child process (`wire.py`); a result whenever asked.
+Never: an order from this process to a venue at a wire, past risk and the journal; paper state beyond the process.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ from services.backtest.core.outcome import Rebalance
 from services.backtest.core.rebalancing import Rebalancing
 from services.backtest.data import data_path, load_market
 from services.backtest.result import BacktestResult, RunFacts
+from services.backtest.wire import WireRun
+from services.backtest.wire_result import WireRebalance, WireResult
 from services.execution.config import ExecutionConfig
 from services.market_data.config import MarketDataConfig
 from services.market_data.core.feed import Feed
@@ -31,13 +34,19 @@ from shared.exchange import DualExchange
 # A fixed beginning: the same seed gives the same market on any day.
 SYNTHETIC_START_NS = 1_767_225_600_000_000_000
 STEPS_KEPT_MAX = 50_000
-OnRebalance = Callable[[Rebalance], None]
+OnRebalance = Callable[[Rebalance | WireRebalance], None]
 
 
 class LiveRebalancer:
     """Rebalance a basket on an exchange, bar by bar; one rebalancer for one exchange.
 
     `assets` must be among the exchange's initialized symbols. `on_rebalance` is called after each plan.
+
+    At a wire (`mexc`, `binance`) `run_forever` runs the services of `cascade up` as a child process until it is
+    stopped: bars of the exchange's `timeframe`, its key and addresses, the journal in `state_dir` (left out:
+    `var/live-VENUE`, for a sandbox one directory for each key). `cascade … --state-dir` steers it there, and a later
+    run goes on. The exchange's own connections are closed then: the account has one user. Live needs both switches,
+    and trades after `cascade resume`. Plans come as `WireRebalance`, the result as `WireResult`.
     Raises ConfigError, naming the fix, before anything runs.
     """
 
@@ -49,12 +58,8 @@ class LiveRebalancer:
         *,
         risk: RiskConfig | None = None,
         on_rebalance: OnRebalance = lambda _: None,
+        state_dir: str | Path | None = None,
     ) -> None:
-        if not exchange.is_paper:
-            raise ConfigError(
-                f"orders to {exchange.config.venue} go through risk and a journal: start the stack with "
-                f"`cascade up --set stack.venue={exchange.config.venue}`; here, use venue 'paper'"
-            )
         self._names = {exchange.token(asset): asset for asset in assets}
         if len(self._names) < 2:
             raise ConfigError("assets must name at least two markets: one is always its own mean")
@@ -76,15 +81,26 @@ class LiveRebalancer:
             )
         except ValueError as error:
             raise ConfigError(str(error)) from error
+        self._wire: WireRun | None = None
+        if not exchange.is_paper:
+            place = None if state_dir is None else Path(state_dir)
+            self._wire = WireRun(exchange, self.settings.rebalancer, risk, place, on_rebalance)
         exchange.claim(self)
+        self._has_run = False
         self._engine: Engine[RebalancerState] | None = None
         self._feed: Feed | None = None
         self._is_stopping = asyncio.Event()
 
-    async def run_forever(self) -> BacktestResult | None:
-        """Trade until `stop`, cancellation, or the end of a replay; returns the result, None when no bar came."""
-        if self._engine is not None:
+    async def run_forever(self) -> BacktestResult | WireResult | None:
+        """Trade until `stop`, cancellation, or the end of a replay; returns the result, None when no bar came.
+
+        At a wire also until the stack ends: ConfigError for what it refuses, UnavailableError when it fails.
+        """
+        if self._has_run:
             raise ConfigError("this rebalancer has run already: make a new one, on a new exchange")
+        if self._wire is not None:
+            self._has_run = True
+            return await self._wire.run()
         feed = self._feed = self._market()
         check_capital(self.settings, feed.instruments)
         length_ns = timeframe_ns(feed.timeframe)
@@ -92,6 +108,7 @@ class LiveRebalancer:
             self.settings.engine(feed.timeframe, length_ns), venue=self._exchange.book.venue, account=ACCOUNT
         )
         strategy = Rebalancing(self.settings.rebalancer)
+        self._has_run = True
         engine = self._engine = Engine(settings, strategy, feed, paper=self._exchange.book)
         wait_s = _wait_s(self._exchange.config.speed, length_ns)
         number = plans = 0
@@ -105,11 +122,16 @@ class LiveRebalancer:
         return self.result()
 
     def stop(self) -> None:
-        """End `run_forever` after the step in hand."""
+        """End `run_forever` after the step in hand; at a wire the services drain and their state stays."""
         self._is_stopping.set()
+        if self._wire is not None:
+            self._wire.stop()
 
-    def result(self) -> BacktestResult | None:
-        """Return what happened so far, None before the first bar; checks that the books balance."""
+    def result(self) -> BacktestResult | WireResult | None:
+        """Return what happened so far, None before the first bar; on paper it checks that the books balance."""
+        return self._paper_result() if self._wire is None else self._wire.result()
+
+    def _paper_result(self) -> BacktestResult | None:
         engine, feed = self._engine, self._feed
         if engine is None or feed is None or not engine.log.times_ns:
             return None
@@ -137,7 +159,7 @@ class LiveRebalancer:
         return SyntheticFeed(made_up, tuple(self._names), venue.timeframe, start_ns=SYNTHETIC_START_NS)
 
     def _tell(self) -> None:
-        result = self.result()
+        result = self._paper_result()
         if result is not None:
             self._on_rebalance(result.rebalances[-1])
 

@@ -36,13 +36,14 @@ def up(
     state_dir: StateDir = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew; the last run's state is kept aside.")] = False,
     questdb: Annotated[bool, typer.Option("--questdb", help="Run a QuestDB too and record into it as well.")] = False,
+    stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", help="Stop when standard input ends.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Start the whole stack and show it; Ctrl-C stops it. A finite market ends with a summary (--json: only that)."""
     options = up_options(
         config=config, assets=assets, speed=speed, overrides=overrides, replay=replay, state_dir=state_dir
     )
-    outcome = run_stack(options, fresh=fresh, as_json=as_json, questdb=questdb)
+    outcome = run_stack(options, fresh=fresh, as_json=as_json, questdb=questdb, stop_with_stdin=stop_with_stdin)
     if outcome.code:
         print(f"cascade: {outcome.message}", file=sys.stderr)
         raise typer.Exit(outcome.code)

@@ -5,7 +5,6 @@ Never: a venue that others can reach; a key of a real venue.
 """
 
 import asyncio
-import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -18,6 +17,7 @@ from rich.table import Table
 from services.cli.commands.options import AsJson, console, print_json
 from services.cli.errors import NotRunningError
 from services.cli.runfile import find_running
+from services.cli.stdin import stdin_ends
 from services.sandbox_exchange.config import NAME, MarketVerb, SandboxConfig, Source, VenueName
 from services.sandbox_exchange.core.faults import Fault, FaultName
 from shared.config import Mode, choices
@@ -79,7 +79,7 @@ def sandbox(
         else:
             _show(running)
 
-    asyncio.run(serve(config, started, _stdin_ends() if stop_with_stdin else None))
+    asyncio.run(serve(config, started, stdin_ends() if stop_with_stdin else None))
 
 
 @app.command()
@@ -246,14 +246,3 @@ def _show(running: "RunningSandbox") -> None:
     for name, value in rows:
         table.add_row(name, value)
     console.print(table)
-
-
-async def _stdin_ends() -> None:
-    reader = asyncio.StreamReader()
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    try:
-        while await reader.read(4096):
-            pass
-    finally:
-        transport.close()

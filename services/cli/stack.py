@@ -22,7 +22,7 @@ from shared.exchange.access import LIVE_SWITCH
 HEALTH_PORT = 9400
 GIT_TIMEOUT_S = 2.0
 
-# In mode sandbox the exchange is one of the processes; it needs no bus.
+# In mode sandbox the exchange is one of the processes, unless addresses name another; it needs no bus.
 SANDBOX: dict[str, tuple[str, ...]] = {
     "sandbox_exchange": (),
     "execution": (NATS, "sandbox_exchange"),
@@ -48,11 +48,17 @@ def service_specs(
     build: str,
     environ: Mapping[str, str],
     live_switch: str | None = None,
+    own_venue: bool = True,
 ) -> list[ProcessSpec]:
-    """Return how to run each service of the stack; `live_switch` is what the environment says to arm live trading."""
+    """Return how to run each service of the stack; `live_switch` is what the environment says to arm live trading.
+
+    In mode sandbox `own_venue` says whether the exchange is one of the processes, or somebody else's.
+    """
     specs: list[ProcessSpec] = []
     names = SANDBOX | {name: after for name, after in AFTER.items() if name not in SANDBOX}
-    for port, (name, after) in enumerate((names if mode is Mode.SANDBOX else AFTER).items(), start=HEALTH_PORT):
+    for port, (name, after) in enumerate(
+        (names if mode is Mode.SANDBOX and own_venue else AFTER).items(), start=HEALTH_PORT
+    ):
         env = dict(environ) | {
             "CASCADE_NATS_URL": nats_url,
             "CASCADE_NKEY_FILE": str(seed_file(keys_dir, name)),

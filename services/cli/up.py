@@ -20,6 +20,7 @@ from services.cli.resolve import Resolved, UpOptions, resolve
 from services.cli.runfile import RUN_FILE, RunFile, StateLock, read_run, stop_leftovers, write_run
 from services.cli.stack import build_name, child_environment, service_specs, with_dashboard_port, write_settings
 from services.cli.statedir import mark_finished, prepare_state_dir
+from services.cli.stdin import stdin_ends
 from services.cli.summary import Summary, summary_json
 from services.cli.supervisor.child import ProcessSpec
 from services.cli.supervisor.order import Phase
@@ -30,7 +31,7 @@ from services.cli.watch import Watch
 from shared.clock import wall_ns
 from shared.config import Mode, StackConfig
 from shared.errors import InputError
-from shared.exchange.access import LIVE_SWITCH
+from shared.exchange.access import LIVE_SWITCH, access_of, trading_wire
 from shared.messages import schema_hash
 
 REFRESH_S = 0.25
@@ -40,8 +41,11 @@ LOCK_TRIES = 5
 class Stack:
     """Run one resolved stack to its end."""
 
-    def __init__(self, resolved: Resolved, *, fresh: bool, as_json: bool, questdb: bool = False) -> None:
+    def __init__(
+        self, resolved: Resolved, *, fresh: bool, as_json: bool, questdb: bool = False, stop_with_stdin: bool = False
+    ) -> None:
         self._resolved, self._fresh, self._as_json, self._with_questdb = resolved, fresh, as_json, questdb
+        self._stop_with_stdin = stop_with_stdin
         self._state_dir = resolved.state_dir
         self._console = Console(stderr=as_json)
         self._participants = resolved.market_data.participant_names
@@ -92,7 +96,8 @@ class Stack:
         if self._with_questdb:
             spec, settings = questdb_spec(self._state_dir / "questdb", settings, environ, taken=frozenset({port}))
             stores.append(spec)
-        if settings.stack.mode is Mode.SANDBOX:
+        own_venue = settings.stack.mode is Mode.SANDBOX and not access_of(settings).urls
+        if own_venue:
             settings = with_sandbox(settings, self._state_dir)
         settings_file = self._state_dir / "settings.json"
         write_settings(settings_file, settings)
@@ -106,6 +111,7 @@ class Stack:
             build=build,
             environ=environ,
             live_switch=os.environ.get(LIVE_SWITCH) if settings.stack.mode is Mode.LIVE else None,
+            own_venue=own_venue,
         )
         stack, replay = settings.stack, self._resolved.replay
         self._run_file = RunFile(
@@ -142,6 +148,7 @@ class Stack:
         running = asyncio.ensure_future(self._supervisor.run())
         watching = asyncio.ensure_future(self._watch.run(self._run_file.nats_url, Path(self._run_file.keys_dir)))
         watching.add_done_callback(self._check_watch)
+        reading = asyncio.ensure_future(self._until_stdin_ends()) if self._stop_with_stdin else None
         try:
             while not running.done():
                 self._refresh()
@@ -149,6 +156,8 @@ class Stack:
             return running.result()
         finally:
             watching.cancel()
+            if reading is not None:
+                reading.cancel()
             self._refresh()
             self._view.stop()
 
@@ -176,6 +185,11 @@ class Stack:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._supervisor.request_stop(Outcome(1, f"cannot watch the stack: {error!r}"))
 
+    async def _until_stdin_ends(self) -> None:
+        await stdin_ends()
+        # With an outcome: asked a second time without one, the supervisor kills instead of draining.
+        self._supervisor.request_stop(Outcome(0, "standard input ended"))
+
     def _make_view(self) -> View:
         replay, steps = self._resolved.replay, None
         if not self._resolved.settings.stack.mode.is_wire:
@@ -196,15 +210,23 @@ def title_of(stack: StackConfig, replay: str | None) -> str:
     return f"Cascade {stack.mode.value}: {what}, {len(stack.assets)} markets, {stack.timeframe} bars"
 
 
-def up(options: UpOptions, *, fresh: bool, as_json: bool, questdb: bool = False) -> Outcome:
+def up(
+    options: UpOptions, *, fresh: bool, as_json: bool, questdb: bool = False, stop_with_stdin: bool = False
+) -> Outcome:
     """Resolve, run and sum up; `questdb` adds a server of the stack's own, which the recorder writes to as well.
 
+    With `stop_with_stdin` the stack stops when standard input, a pipe, ends: it does not outlive who started it.
     Raises ConfigError or InputError before anything has started.
     """
-    stack = Stack(resolve(options, os.environ), fresh=fresh, as_json=as_json, questdb=questdb)
-    outcome = asyncio.run(stack.run())
+    resolved = resolve(options, os.environ)
+    stack, access = resolved.settings.stack, access_of(resolved.settings)
+    if stack.mode is Mode.SANDBOX and access.urls:
+        # Somebody else's sandbox exchange: what execution would refuse is refused before anything starts.
+        trading_wire(stack, access, os.environ)
+    run = Stack(resolved, fresh=fresh, as_json=as_json, questdb=questdb, stop_with_stdin=stop_with_stdin)
+    outcome = asyncio.run(run.run())
     if not outcome.code:
-        stack.print_summary()
+        run.print_summary()
     return outcome
 
 

@@ -7,7 +7,9 @@ mode with a real venue's address or the other way round.
 
 import stat
 from collections.abc import Mapping
+from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -19,6 +21,8 @@ NAME = "exchange"
 LIVE_SWITCH = "CASCADE_LIVE_ARMED"
 LIVE_ANSWER = "yes"
 KEY_LENGTH_MIN = 8
+# A real venue's address under another mode's name would trade real money without a switch.
+_NEAR_NAMES = (".localhost", ".local", ".internal", ".lan", ".test")
 _PLACEHOLDERS = ("changeme", "secret", "password", "your", "xxxx", "<")
 
 
@@ -119,6 +123,19 @@ def _need_addresses(stack: StackConfig, access: ExchangeAccess) -> None:
             "exchange.rest_url and exchange.ws_url must name the sandbox exchange: `cascade up` starts one and sets "
             "them, `cascade sandbox --json` prints them"
         )
+    if stack.mode is Mode.SANDBOX and (public := [url for url in access.urls if not _is_near(url)]):
+        raise ConfigError(
+            f"exchange: {public[0]} is no sandbox exchange: its host must be this machine, a private address or a "
+            "name of your own network. Set stack.mode=live for a real venue"
+        )
+
+
+def _is_near(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith(_NEAR_NAMES)
 
 
 def _config(stack: StackConfig, access: ExchangeAccess) -> WireConfig:

@@ -31,7 +31,8 @@ class ExchangeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     `mode` of a venue at a wire is `sandbox` (addresses and key as `cascade sandbox --json` prints them: `rest_url`,
     `ws_url`, `ws_api_url`, `api_key`, `secret`) or `live` (keys only in files of mode 0600, `key_file` and
-    `secret_file`; `armed` and CASCADE_LIVE_ARMED=yes). Without a key there is market data alone.
+    `secret_file`, for MEXC `key_cannot_withdraw`; `armed` and CASCADE_LIVE_ARMED=yes). Without a key there is market
+    data alone.
 
     The paper venue's market is a replay of `data` (a CSV or Parquet file, or a folder; without it CASCADE_DATA), or,
     when there is none, a made-up market of `seed` with bars of `timeframe`. `speed` is a factor of real time, or `max`.
@@ -55,6 +56,7 @@ class ExchangeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     secret: str = ""
     key_file: str | None = None
     secret_file: str | None = None
+    key_cannot_withdraw: bool = False
     armed: bool = False
 
     def __post_init__(self) -> None:
@@ -209,6 +211,7 @@ def _wire_config(config: ExchangeConfig) -> WireConfig:
         ws_api_url=config.ws_api_url,
         key_file=config.key_file,
         secret_file=config.secret_file,
+        key_cannot_withdraw=config.key_cannot_withdraw,
         armed=config.armed,
     )
     stack = StackConfig(mode=mode, venue=config.venue)

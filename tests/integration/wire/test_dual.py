@@ -6,7 +6,6 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from services.backtest.live import LiveRebalancer
 from shared.errors import ConfigError
 from shared.exchange import DualExchange, ExchangeConfig
 from shared.exchange.port import OrderRequest, StreamState, VenueReport, VenueTrade
@@ -65,8 +64,6 @@ async def test_both_sides_of_a_venue_reach_their_handlers(venue: str) -> None:
         assert any(isinstance(one, StreamState) for one in reports)
         ledger = await sandbox.admin.ledger()
         assert len(ledger.orders_of("cscdual1")) == 1
-        with pytest.raises(ConfigError, match="cascade up"):
-            LiveRebalancer(exchange, ["H-USDT", "TAO-USDT"])
         await exchange.close()
         await exchange.close()
 

@@ -92,3 +92,18 @@ def test_an_address_is_the_sandboxs_and_its_absence_the_real_venue(tmp_path: Pat
     assert market_wire(StackConfig(mode=Mode.PAPER), ExchangeAccess()).rest_url is None
     with pytest.raises(ConfigError, match="sends no order"):
         trading_wire(StackConfig(mode=Mode.PAPER), files(tmp_path), {})
+
+
+@pytest.mark.parametrize(
+    "url", ["https://api.mexc.com", "https://api.binance.com:443", "https://8.8.8.8", "wss://wbs-api.mexc.com/ws"]
+)
+@pytest.mark.parametrize("name", ["rest_url", "ws_url", "ws_api_url"])
+def test_a_sandbox_is_never_at_a_public_address(tmp_path: Path, url: str, name: str) -> None:
+    near = ExchangeAccess(rest_url="http://127.0.0.1:1", ws_url="ws://sandbox:2", ws_api_url="ws://[::1]:3")
+    sandbox, keys = StackConfig(mode=Mode.SANDBOX), files(tmp_path)
+    access = msgspec.structs.replace(near, key_file=keys.key_file, secret_file=keys.secret_file)
+    assert trading_wire(sandbox, access, {}).rest_url == "http://127.0.0.1:1"
+    with pytest.raises(ConfigError, match="is no sandbox exchange"):
+        trading_wire(sandbox, msgspec.structs.replace(access, **{name: url}), {})
+    with pytest.raises(ConfigError, match="is no sandbox exchange"):
+        market_wire(sandbox, msgspec.structs.replace(near, **{name: url}))
