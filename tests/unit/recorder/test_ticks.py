@@ -49,7 +49,9 @@ def test_usable_runs_are_the_usable_ticks_in_order_and_of_one_day_each(moments: 
     assert all(len({day_of(one.ts_event_ns) for one in part.messages}) == 1 for part in parts)
 
 
-@given(st.lists(st.integers(1, 9) | st.sampled_from(["settle", "refuse"]), max_size=12), st.integers(0, 7) | st.just(61))
+@given(
+    st.lists(st.integers(1, 9) | st.sampled_from(["settle", "refuse"]), max_size=12), st.integers(0, 7) | st.just(61)
+)
 def test_the_bounds_take_the_same_ticks_together_as_alone(steps: list[int | str], size: int) -> None:
     limits = Limits(interval_ns=1, rows_max=5, pending_max=17, bytes_max=60)
     together: Buffer[str] = Buffer(limits)
