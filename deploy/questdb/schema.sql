@@ -1,4 +1,4 @@
--- Written by `python -m shared.store.questdb_schema`; the recorder creates all of it by itself.
+-- Written by `python -m shared.store.questdb.schema`; the recorder creates all of it by itself.
 
 CREATE TABLE IF NOT EXISTS "trades" (
     "ts" TIMESTAMP_NS,

@@ -13,9 +13,9 @@ from pathlib import Path
 from shared.clock import wall_ns
 from shared.errors import CascadeError, ConfigError, UnavailableError
 from shared.exchange.history import CcxtHistory
-from shared.store.catalogue import Catalogue
-from shared.store.catalogue_download import Download
-from shared.store.catalogue_files import SeriesKey, check_timeframe, series_directory
+from shared.store.catalogue.catalogue import Catalogue
+from shared.store.catalogue.download import Download
+from shared.store.catalogue.files import SeriesKey, check_timeframe, series_directory
 
 PREFIX = "venue:"
 CATALOGUE = "var/catalogue"

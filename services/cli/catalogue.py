@@ -31,13 +31,13 @@ from services.cli.errors import EXIT_FAILED
 from shared.clock import wall_ns
 from shared.domain.instruments import bus_symbol
 from shared.errors import InputError
-from shared.store.catalogue import Catalogue
-from shared.store.catalogue_files import SeriesKey, check_timeframe
-from shared.store.catalogue_import import Imported, ImportOptions, import_file
-from shared.store.catalogue_read import connect
-from shared.store.catalogue_rows import SCHEMAS
-from shared.store.catalogue_verify import Gap, verify
-from shared.store.catalogue_verify import gaps as find_gaps
+from shared.store.catalogue.catalogue import Catalogue
+from shared.store.catalogue.files import SeriesKey, check_timeframe
+from shared.store.catalogue.importer import Imported, ImportOptions, import_file
+from shared.store.catalogue.read import connect
+from shared.store.catalogue.rows import SCHEMAS
+from shared.store.catalogue.verify import Gap, verify
+from shared.store.catalogue.verify import gaps as find_gaps
 
 ROOT_DEFAULT = Path("var/catalogue")
 EXIT_INTERRUPTED = 130

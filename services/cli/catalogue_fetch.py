@@ -12,9 +12,9 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from shared.errors import UnavailableError
 from shared.exchange.history import CcxtHistory
-from shared.store.catalogue import Catalogue
-from shared.store.catalogue_download import Download, Downloaded
-from shared.store.catalogue_files import SeriesKey
+from shared.store.catalogue.catalogue import Catalogue
+from shared.store.catalogue.download import Download, Downloaded
+from shared.store.catalogue.files import SeriesKey
 
 NANOSECONDS_PER_HOUR = 3_600_000_000_000
 

@@ -9,11 +9,11 @@ import msgspec
 from rich.table import Column, Table
 
 from services.cli.summary import iso_time
-from shared.store.catalogue import Catalogue
-from shared.store.catalogue_download import Downloaded
-from shared.store.catalogue_files import SeriesKey
-from shared.store.catalogue_import import Imported
-from shared.store.catalogue_verify import Finding, Gap
+from shared.store.catalogue.catalogue import Catalogue
+from shared.store.catalogue.download import Downloaded
+from shared.store.catalogue.files import SeriesKey
+from shared.store.catalogue.importer import Imported
+from shared.store.catalogue.verify import Finding, Gap
 
 LINES_SHOWN = 3
 

@@ -24,8 +24,8 @@ from services.cli.questdb_local import NAME, STOP_TIMEOUT_S, free_ports
 from services.cli.runfile import STATE_ROOT
 from shared.clock import wall_ns
 from shared.errors import InputError, StoreUnavailableError
-from shared.store.catalogue import Catalogue
-from shared.store.questdb_server import (
+from shared.store.catalogue.catalogue import Catalogue
+from shared.store.questdb.server import (
     HTTP_PASSWORD,
     PG_PASSWORD,
     USER,
@@ -36,7 +36,7 @@ from shared.store.questdb_server import (
     prepare,
     start_command,
 )
-from shared.store.questdb_server import password_file as secret_file
+from shared.store.questdb.server import password_file as secret_file
 
 RUN_FILE = "run.json"
 READY_TIMEOUT_S = 60.0
@@ -97,7 +97,7 @@ def stop(*, directory: Directory = DEFAULT) -> None:
 @app.command()
 def status(*, directory: Directory = DEFAULT, as_json: AsJson = False) -> None:
     """Show whether the server runs and applies what it takes; exit code 1 when it does not."""
-    from shared.store.questdb_sink import QuestdbSink  # noqa: PLC0415 - only here, columns need heavy libraries
+    from shared.store.questdb.sink import QuestdbSink  # noqa: PLC0415 - only here, columns need heavy libraries
 
     running = _found(directory)
     sink = QuestdbSink(f"http://127.0.0.1:{running.ports.http}", USER, secret_file(directory, HTTP_PASSWORD))
@@ -125,7 +125,7 @@ def backfill(
 ) -> None:
     """Write the catalogue's history into QuestDB; again is the same. Exit code 1 when rows were refused."""
     from services.cli.questdb_backfill import backfill as run  # noqa: PLC0415 - columns need heavy libraries
-    from shared.store.questdb_sink import QuestdbSink  # noqa: PLC0415 - as above
+    from shared.store.questdb.sink import QuestdbSink  # noqa: PLC0415 - as above
 
     if (url is None) != (password_file is None):
         raise InputError("--url and --password-file go together: a server of our own needs neither")

@@ -14,13 +14,13 @@ import pyarrow.compute as pc
 
 from shared.bus import subjects
 from shared.errors import StoreUnavailableError
-from shared.store.catalogue import Catalogue
-from shared.store.catalogue_files import SeriesKey
+from shared.store.catalogue.catalogue import Catalogue
+from shared.store.catalogue.files import SeriesKey
 from shared.store.columns import message_of
 from shared.store.port import Row
-from shared.store.questdb_options import WriterOptions
-from shared.store.questdb_sink import Sink
-from shared.store.questdb_writer import QuestdbWriter
+from shared.store.questdb.options import WriterOptions
+from shared.store.questdb.sink import Sink
+from shared.store.questdb.writer import QuestdbWriter
 from shared.store.tables import TABLE_BY_NAME
 
 PART_ROWS = 50_000

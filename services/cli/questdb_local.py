@@ -9,7 +9,7 @@ from pathlib import Path
 from services.cli.supervisor.child import ProcessSpec, free_port
 from services.cli.supervisor.probe import questdb_ready
 from shared.config import Settings
-from shared.store.questdb_server import (
+from shared.store.questdb.server import (
     HTTP_PASSWORD,
     USER,
     ServerPorts,

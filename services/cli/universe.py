@@ -20,7 +20,7 @@ from shared.clock import wall_ns
 from shared.domain.instruments import bus_symbol
 from shared.domain.universe import Universe, UniverseRules, get_top_crypto_pairs
 from shared.errors import InputError
-from shared.store.catalogue import Catalogue
+from shared.store.catalogue.catalogue import Catalogue
 
 app = typer.Typer(no_args_is_help=True, help="Choose what to trade.")
 

@@ -14,8 +14,8 @@ from shared.domain.instruments import split_symbol
 from shared.domain.universe import Market
 from shared.errors import InputError
 from shared.exchange.history import CcxtHistory, MarketFacts, TickerFacts
-from shared.store.catalogue import Catalogue
-from shared.store.catalogue_files import check_timeframe
+from shared.store.catalogue.catalogue import Catalogue
+from shared.store.catalogue.files import check_timeframe
 
 SYMBOL_COLUMNS = ("mexc_symbol", "symbol", "instrument", "pair")
 # MEXC writes 1, Binance TRADING; without a status column a market is taken to trade.

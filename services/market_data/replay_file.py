@@ -26,7 +26,7 @@ from services.market_data.core.candles import VALUES, RawSeries
 from services.market_data.core.replay import ReplayFeed, ReplayInfo, ReplayRules, build_replay
 from shared.domain.instruments import bus_symbol
 from shared.errors import InputError
-from shared.store.catalogue_read import catalogue_folder, read_folder
+from shared.store.catalogue.read import catalogue_folder, read_folder
 
 TIME_NAMES = ("open_time", "ts", "timestamp", "date")
 SUFFIXES = (".csv", ".csv.gz", ".parquet")

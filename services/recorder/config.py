@@ -3,7 +3,7 @@
 import msgspec
 
 from shared.store.options import ParquetOptions
-from shared.store.questdb_options import WriterOptions, check_url
+from shared.store.questdb.options import WriterOptions, check_url
 from shared.store.tables import TableClass
 
 MEBIBYTE = 1024 * 1024

@@ -14,9 +14,9 @@ from services.recorder.config import RecorderConfig
 from shared.errors import ConfigError
 from shared.lifecycle import Runtime
 from shared.store.port import Store
-from shared.store.questdb_mirror import MirroredStore
-from shared.store.questdb_sink import QuestdbSink
-from shared.store.questdb_writer import QuestdbWriter
+from shared.store.questdb.mirror import MirroredStore
+from shared.store.questdb.sink import QuestdbSink
+from shared.store.questdb.writer import QuestdbWriter
 
 STARTING_S = 2.0
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ConfigError
-from shared.store.questdb_reader import QuestdbReader
-from shared.store.questdb_server import (
+from shared.store.questdb.reader import QuestdbReader
+from shared.store.questdb.server import (
     HTTP_PASSWORD,
     PG_PASSWORD,
     USER,
@@ -26,7 +26,7 @@ from shared.store.questdb_server import (
     prepare,
     start_command,
 )
-from shared.store.questdb_sink import QuestdbSink
+from shared.store.questdb.sink import QuestdbSink
 from shared.testing.nats import free_port
 from shared.testing.parts import require
 

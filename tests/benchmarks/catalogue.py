@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shared.store.catalogue import Catalogue
-from shared.store.catalogue_files import SeriesKey
-from shared.store.catalogue_numbers import parse_numbers
-from shared.store.catalogue_read import connect, read_arrays, read_candles, read_exact
-from shared.store.catalogue_rows import bars_table
-from shared.store.catalogue_verify import check_bars
+from shared.store.catalogue.catalogue import Catalogue
+from shared.store.catalogue.files import SeriesKey
+from shared.store.catalogue.numbers import parse_numbers
+from shared.store.catalogue.read import connect, read_arrays, read_candles, read_exact
+from shared.store.catalogue.rows import bars_table
+from shared.store.catalogue.verify import check_bars
 
 MINUTE = 60_000_000_000
 START = 1_704_067_200_000_000_000

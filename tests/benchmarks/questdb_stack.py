@@ -30,8 +30,8 @@ from shared.bus.server import find_server
 from shared.bus.streams import BUCKETS, STREAMS
 from shared.errors import ConfigError, StoreUnavailableError
 from shared.messages import Side, Trade, TradeBatch
-from shared.store.questdb_server import HTTP_PASSWORD, find_jar, find_java, password_file
-from shared.store.questdb_sink import QuestdbSink
+from shared.store.questdb.server import HTTP_PASSWORD, find_jar, find_java, password_file
+from shared.store.questdb.sink import QuestdbSink
 from shared.testing.nats import RealNats
 from shared.testing.questdb import RealQuestdb
 from shared.testing.recorder import RecorderProcess

@@ -29,12 +29,12 @@ from questdb import Sender, TimestampNanos
 from shared.errors import ConfigError
 from shared.messages import Trade
 from shared.store.port import Row
-from shared.store.questdb_frame import frame_of, pandas_of
-from shared.store.questdb_options import WriterOptions
-from shared.store.questdb_schema import FIRST_VIEW, FIRST_VIEW_REFRESH, TIME
-from shared.store.questdb_server import HTTP_PASSWORD, USER, find_jar, find_java, password_file
-from shared.store.questdb_sink import QuestdbSink
-from shared.store.questdb_writer import QuestdbWriter
+from shared.store.questdb.frame import frame_of, pandas_of
+from shared.store.questdb.options import WriterOptions
+from shared.store.questdb.schema import FIRST_VIEW, FIRST_VIEW_REFRESH, TIME
+from shared.store.questdb.server import HTTP_PASSWORD, USER, find_jar, find_java, password_file
+from shared.store.questdb.sink import QuestdbSink
+from shared.store.questdb.writer import QuestdbWriter
 from shared.store.tables import TABLE_BY_NAME
 from shared.testing.questdb import RealQuestdb
 from shared.testing.ticks import rows_of, trades

@@ -15,11 +15,11 @@ import pytest
 
 from shared.errors import InputError, UnavailableError
 from shared.exchange.history import CcxtHistory
-from shared.store.catalogue import Catalogue
-from shared.store.catalogue_download import Download, Downloaded
-from shared.store.catalogue_files import SeriesKey
-from shared.store.catalogue_read import read_exact
-from shared.store.catalogue_verify import gaps, verify
+from shared.store.catalogue.catalogue import Catalogue
+from shared.store.catalogue.download import Download, Downloaded
+from shared.store.catalogue.files import SeriesKey
+from shared.store.catalogue.read import read_exact
+from shared.store.catalogue.verify import gaps, verify
 from shared.testing.fake_klines import FakeKlines, FakeMarket
 
 HOUR = 3_600_000_000_000

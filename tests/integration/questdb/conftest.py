@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.store.questdb_options import WriterOptions
-from shared.store.questdb_reader import QuestdbReader
-from shared.store.questdb_sink import QuestdbSink
-from shared.store.questdb_writer import QuestdbWriter
+from shared.store.questdb.options import WriterOptions
+from shared.store.questdb.reader import QuestdbReader
+from shared.store.questdb.sink import QuestdbSink
+from shared.store.questdb.writer import QuestdbWriter
 from shared.testing.questdb import RealQuestdb, questdb_server
 
 __all__ = ["questdb_server"]

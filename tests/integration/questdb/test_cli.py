@@ -15,8 +15,8 @@ from services.cli.questdb_local import questdb_spec
 from services.recorder.config import RecorderConfig
 from shared.config import Settings
 from shared.errors import ConfigError, StoreUnavailableError
-from shared.store.questdb_server import HTTP_PASSWORD, ServerPorts, find_jar, find_java, password_file
-from shared.store.questdb_sink import QuestdbSink
+from shared.store.questdb.server import HTTP_PASSWORD, ServerPorts, find_jar, find_java, password_file
+from shared.store.questdb.sink import QuestdbSink
 from shared.testing.nats import free_port
 from shared.testing.parts import require
 from shared.testing.questdb import RealQuestdb

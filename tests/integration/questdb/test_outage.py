@@ -11,9 +11,9 @@ import pytest
 
 from shared.messages import OrderState
 from shared.store.port import Row
-from shared.store.questdb_server import HTTP_PASSWORD, USER, password_file
-from shared.store.questdb_sink import QuestdbSink
-from shared.store.questdb_writer import QuestdbWriter
+from shared.store.questdb.server import HTTP_PASSWORD, USER, password_file
+from shared.store.questdb.sink import QuestdbSink
+from shared.store.questdb.writer import QuestdbWriter
 from shared.testing.questdb import RealQuestdb
 from shared.testing.samples import START_NS, order_event
 from shared.testing.ticks import rows_of, trades
@@ -82,8 +82,8 @@ def test_kill_9_of_the_writer_with_a_full_spool_loses_and_doubles_nothing(
     script.write_text(
         "import sys\n"
         "from pathlib import Path\n"
-        "from shared.store.questdb_sink import QuestdbSink\n"
-        "from shared.store.questdb_writer import QuestdbWriter\n"
+        "from shared.store.questdb.sink import QuestdbSink\n"
+        "from shared.store.questdb.writer import QuestdbWriter\n"
         "from shared.testing.ticks import rows_of, trades\n"
         "url, user, secret, spool = sys.argv[1:]\n"
         "writer = QuestdbWriter(QuestdbSink(url, user, Path(secret)), Path(spool))\n"

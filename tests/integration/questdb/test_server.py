@@ -19,12 +19,12 @@ from shared.errors import ConfigError, InputError, StoreUnavailableError
 from shared.messages import Message
 from shared.messages.codec import encode
 from shared.store.port import Row
-from shared.store.questdb_frame import encoded, frame_of
-from shared.store.questdb_reader import QuestdbReader
-from shared.store.questdb_schema import columns_ddl
-from shared.store.questdb_server import HTTP_PASSWORD, PG_PASSWORD, password_file
-from shared.store.questdb_sink import QuestdbSink
-from shared.store.questdb_writer import QuestdbWriter
+from shared.store.questdb.frame import encoded, frame_of
+from shared.store.questdb.reader import QuestdbReader
+from shared.store.questdb.schema import columns_ddl
+from shared.store.questdb.server import HTTP_PASSWORD, PG_PASSWORD, password_file
+from shared.store.questdb.sink import QuestdbSink
+from shared.store.questdb.writer import QuestdbWriter
 from shared.store.tables import TABLE_BY_NAME, TABLES
 from shared.testing.messages import messages
 from shared.testing.questdb import RealQuestdb

@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.store.questdb_frame import frame_of
-from shared.store.questdb_reader import QuestdbReader
-from shared.store.questdb_schema import VIEW_TIMEFRAMES
-from shared.store.questdb_sink import QuestdbSink
-from shared.store.questdb_writer import QuestdbWriter
+from shared.store.questdb.frame import frame_of
+from shared.store.questdb.reader import QuestdbReader
+from shared.store.questdb.schema import VIEW_TIMEFRAMES
+from shared.store.questdb.sink import QuestdbSink
+from shared.store.questdb.writer import QuestdbWriter
 from shared.store.tables import TABLE_BY_NAME
 from shared.testing.ticks import bars_of, rows_of, trades
 from tests.integration.questdb.conftest import until

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from shared.messages import Bbo, Message, Side, Trade
 from shared.store.arrow import arrow_table
-from shared.store.questdb_frame import frame_of
+from shared.store.questdb.frame import frame_of
 from shared.store.runs import Run, Runs
 from shared.store.tables import TABLE_BY_NAME, table_of
 from shared.testing.messages import messages

@@ -66,7 +66,7 @@ WHERE = {
         ),
     ),
     "illiquidity": (
-        ("tests/unit/catalogue/test_universe.py", "test_mexcs_wide_spreads_and_tiny_prices_are_read_as_they_are"),
+        ("tests/unit/cli/test_universe.py", "test_mexcs_wide_spreads_and_tiny_prices_are_read_as_they_are"),
     ),
     "scientific notation": (("tests/unit/domain/test_money.py", "test_a_float_becomes_the_decimal_it_is_written_as"),),
     "redenomination": (
@@ -95,7 +95,7 @@ WHERE = {
     "mid-stream snapshot": ((RECORDED, "test_a_snapshot_in_the_middle_of_the_differences"),),
     "hostile quotes": (
         (RECORDED, "test_hostile_quotes_are_dropped_row_by_row"),
-        ("tests/unit/catalogue/test_import.py", "test_hostile_quotes_are_refused_or_survived"),
+        ("tests/unit/store/catalogue/test_import.py", "test_hostile_quotes_are_refused_or_survived"),
     ),
 }
 

@@ -8,7 +8,7 @@ import pytest
 from shared.errors import DecodeError
 from shared.messages import BookSnapshot, OrderState
 from shared.store.port import Row
-from shared.store.questdb_frame import TIME_MAX_NS, TIME_MIN_NS, decoded, encoded, frame_of, pandas_of, table_name
+from shared.store.questdb.frame import TIME_MAX_NS, TIME_MIN_NS, decoded, encoded, frame_of, pandas_of, table_name
 from shared.store.tables import TABLE_BY_NAME
 from shared.testing.samples import START_NS, heartbeat, order_event
 from shared.testing.ticks import rows_of, trades

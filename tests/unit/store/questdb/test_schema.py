@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shared.store.columns import Kind
-from shared.store.questdb_schema import LAYOUTS, column_type, columns_ddl, schema_sql, stored_columns, table_ddl
+from shared.store.questdb.schema import LAYOUTS, column_type, columns_ddl, schema_sql, stored_columns, table_ddl
 from shared.store.tables import TABLES, Table
 
 ROOT = Path(__file__).parents[4]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ConfigError
-from shared.store.questdb_server import (
+from shared.store.questdb.server import (
     HTTP_PASSWORD,
     PG_PASSWORD,
     ServerPorts,

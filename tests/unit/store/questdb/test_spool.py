@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import ConfigError, StoreUnavailableError
-from shared.store.questdb_spool import Frame, Spool
+from shared.store.questdb.spool import Frame, Spool
 
 MEGABYTE = 1_000_000
 

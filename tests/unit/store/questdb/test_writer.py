@@ -11,10 +11,10 @@ import pytest
 from shared.errors import RejectedError, StoreUnavailableError
 from shared.messages import OrderState
 from shared.store.port import Row
-from shared.store.questdb_frame import table_name
-from shared.store.questdb_options import MEBIBYTE, WriterOptions
-from shared.store.questdb_sink import Condition
-from shared.store.questdb_writer import QuestdbWriter
+from shared.store.questdb.frame import table_name
+from shared.store.questdb.options import MEBIBYTE, WriterOptions
+from shared.store.questdb.sink import Condition
+from shared.store.questdb.writer import QuestdbWriter
 from shared.testing.samples import START_NS, order_event
 from shared.testing.ticks import rows_of, trades
 
@@ -282,7 +282,7 @@ def test_options_that_cannot_work_are_refused(wrong: dict[str, float]) -> None:
 def test_a_thread_that_outlives_close_tells_nobody(
     server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.store.questdb_writer.JOIN_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("shared.store.questdb.writer.JOIN_TIMEOUT_S", 0.01)
     told: list[tuple[bool, str]] = []
     asked, answer, left = threading.Event(), threading.Event(), threading.Event()
 

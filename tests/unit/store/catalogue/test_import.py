@@ -13,12 +13,12 @@ import pytest
 from pyarrow import feather
 
 from shared.errors import InputError
-from shared.store.catalogue import Catalogue
-from shared.store.catalogue_files import SeriesKey
-from shared.store.catalogue_import import Imported, ImportOptions, import_file
-from shared.store.catalogue_read import read_exact
-from shared.store.catalogue_texts import market_in_name
-from shared.store.catalogue_verify import Check, gaps, verify
+from shared.store.catalogue.catalogue import Catalogue
+from shared.store.catalogue.files import SeriesKey
+from shared.store.catalogue.importer import Imported, ImportOptions, import_file
+from shared.store.catalogue.read import read_exact
+from shared.store.catalogue.texts import market_in_name
+from shared.store.catalogue.verify import Check, gaps, verify
 from shared.testing.data import data_file
 
 T0 = 1_735_689_600
@@ -193,7 +193,7 @@ def test_an_unusable_file_is_refused_with_a_sentence(tmp_path: Path, name: str, 
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.store.catalogue_texts.UNPACKED_BYTES_MAX", 1000)
+    monkeypatch.setattr("shared.store.catalogue.texts.UNPACKED_BYTES_MAX", 1000)
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("BTCUSDT-1h.csv", text() * 100)

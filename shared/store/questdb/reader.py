@@ -19,8 +19,8 @@ from shared.clock import NANOSECONDS_PER_SECOND
 from shared.errors import InputError, StoreUnavailableError
 from shared.messages import Message
 from shared.store.columns import Column, Kind, Value, message_of
-from shared.store.questdb_frame import TIME_MAX_NS
-from shared.store.questdb_schema import BOOK_SIDES, TIME, VIEW_TIMEFRAMES, stored_columns, view_name
+from shared.store.questdb.frame import TIME_MAX_NS
+from shared.store.questdb.schema import BOOK_SIDES, TIME, VIEW_TIMEFRAMES, stored_columns, view_name
 from shared.store.tables import TABLE_BY_NAME, Table
 
 if TYPE_CHECKING:

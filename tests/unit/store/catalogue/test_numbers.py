@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.store.catalogue_numbers import exact_decimal, parse_numbers
-from shared.store.catalogue_times import parse_times
+from shared.store.catalogue.numbers import exact_decimal, parse_numbers
+from shared.store.catalogue.times import parse_times
 
 SECOND = 1_000_000_000
 

@@ -13,12 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.errors import InputError, StoreUnavailableError
-from shared.store.catalogue import Catalogue, Written, subtract, union
-from shared.store.catalogue_files import SeriesKey, locked, series_directory
-from shared.store.catalogue_numbers import parse_numbers
-from shared.store.catalogue_read import connect, fingerprint, read_arrays, read_candles, read_exact
-from shared.store.catalogue_rows import bars_table, partition_bounds, partitions, span_of, trades_table
-from shared.store.catalogue_verify import Check, verify
+from shared.store.catalogue.catalogue import Catalogue, Written, subtract, union
+from shared.store.catalogue.files import SeriesKey, locked, series_directory
+from shared.store.catalogue.numbers import parse_numbers
+from shared.store.catalogue.read import connect, fingerprint, read_arrays, read_candles, read_exact
+from shared.store.catalogue.rows import bars_table, partition_bounds, partitions, span_of, trades_table
+from shared.store.catalogue.verify import Check, verify
 from shared.store.disk import LocalDisk
 from shared.testing.disk import MortalDisk, PowerCut
 

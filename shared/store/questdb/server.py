@@ -4,7 +4,7 @@ In: a directory and free ports. Out: `conf/server.conf` (mode 0600, as the two p
 command that runs the server in the foreground. Never: a default password, a listener beyond loopback, a jar other than
 the one that was tested, settings that take a laptop's whole memory or keep its processor busy for nothing.
 
-    python -m shared.store.questdb_server --write DIR [--secrets DIR] [--host H]    only the files, for a container
+    python -m shared.store.questdb.server --write DIR [--secrets DIR] [--host H]    only the files, for a container
 """
 
 import argparse
@@ -203,7 +203,7 @@ def write_private(path: Path, text: str) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the configuration and the passwords for a server that somebody else runs."""
-    parser = argparse.ArgumentParser(prog="python -m shared.store.questdb_server")
+    parser = argparse.ArgumentParser(prog="python -m shared.store.questdb.server")
     parser.add_argument("--write", type=Path, required=True, metavar="DIR", help="the server's root directory")
     parser.add_argument("--secrets", type=Path, metavar="DIR", help="where the passwords lie (default: in DIR)")
     parser.add_argument("--host", default="127.0.0.1")

@@ -174,7 +174,7 @@ def defer_ddl() -> str:
 def schema_sql() -> str:
     """Return the whole schema as one script, as `deploy/questdb/schema.sql` keeps it."""
     statements = [*(table_ddl(table) for table in TABLES), *views_ddl()]
-    head = "-- Written by `python -m shared.store.questdb_schema`; the recorder creates all of it by itself.\n\n"
+    head = "-- Written by `python -m shared.store.questdb.schema`; the recorder creates all of it by itself.\n\n"
     return head + ";\n\n".join(statements) + ";\n"
 
 

@@ -18,8 +18,8 @@ import msgspec
 import pyarrow as pa
 
 from shared.errors import ConfigError, RejectedError, StoreUnavailableError
-from shared.store.questdb_frame import pandas_of, table_name
-from shared.store.questdb_schema import (
+from shared.store.questdb.frame import pandas_of, table_name
+from shared.store.questdb.schema import (
     FIRST_VIEW,
     TIME,
     add_column_ddl,

@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from shared.errors import UnavailableError
 from shared.exchange.history import CandleSource, RawCandle
-from shared.store.catalogue import Catalogue, Range, Written, subtract, union
-from shared.store.catalogue_files import SeriesKey
-from shared.store.catalogue_numbers import parse_numbers
-from shared.store.catalogue_rows import BARS, bars_table
+from shared.store.catalogue.catalogue import Catalogue, Range, Written, subtract, union
+from shared.store.catalogue.files import SeriesKey
+from shared.store.catalogue.numbers import parse_numbers
+from shared.store.catalogue.rows import BARS, bars_table
 
 # A bar is final some time after its end: venues still add the last trades to it.
 GRACE_NS = 10_000_000_000

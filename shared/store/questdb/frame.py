@@ -19,7 +19,7 @@ from shared.errors import DecodeError
 from shared.store.arrow import arrow_table
 from shared.store.columns import Column, Kind, ListOf, MapOf
 from shared.store.port import Rejected, Row
-from shared.store.questdb_schema import BOOK_SIDES, TIME, is_symbol, stored_columns, stored_envelope
+from shared.store.questdb.schema import BOOK_SIDES, TIME, is_symbol, stored_columns, stored_envelope
 from shared.store.tables import INT64_MIN, TABLE_BY_NAME, Table
 
 # Market data outside these years has a wrong unit: milliseconds or microseconds taken for nanoseconds, or the reverse.

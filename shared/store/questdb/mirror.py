@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from shared.errors import StoreUnavailableError
 from shared.store.port import Appended, Batch, Store, Tidied
-from shared.store.questdb_writer import QuestdbWriter
+from shared.store.questdb.writer import QuestdbWriter
 
 
 class MirroredStore:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from shared.config import timeframe_ns
-from shared.store.catalogue_files import SeriesKey
+from shared.store.catalogue.files import SeriesKey
 
 Times = npt.NDArray[np.int64]
 

@@ -16,10 +16,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from shared.errors import InputError
-from shared.store.catalogue import Catalogue
-from shared.store.catalogue_files import SeriesKey, series_directory
-from shared.store.catalogue_numbers import exact_decimal
-from shared.store.catalogue_rows import BAR_VALUES, SCHEMAS, exact_name
+from shared.store.catalogue.catalogue import Catalogue
+from shared.store.catalogue.files import SeriesKey, series_directory
+from shared.store.catalogue.numbers import exact_decimal
+from shared.store.catalogue.rows import BAR_VALUES, SCHEMAS, exact_name
 from shared.store.views import literal, quoted
 
 Floats = npt.NDArray[np.float64]

@@ -1,6 +1,6 @@
 """Other people's files into the catalogue: what is right comes in exactly, what is wrong is named.
 
-In: columns of texts (`catalogue_texts.py`), the venue, what the user says about them. Out: series written, a report.
+In: columns of texts (`texts.py`), the venue, what the user says about them. Out: series written, a report.
 Never: a repaired value, a row of an unknown market, half a file: a file with bad rows comes in only when the user says
 that they may be left out.
 """
@@ -19,12 +19,12 @@ import pyarrow.compute as pc
 from shared.config import timeframe_ns
 from shared.domain.instruments import bus_symbol
 from shared.errors import InputError
-from shared.store.catalogue import Catalogue
-from shared.store.catalogue_files import SeriesKey, canonical_timeframe
-from shared.store.catalogue_numbers import Numbers, parse_numbers
-from shared.store.catalogue_rows import bars_table, trades_table
-from shared.store.catalogue_texts import Texts, market_in_name, read_texts
-from shared.store.catalogue_times import Times, parse_times
+from shared.store.catalogue.catalogue import Catalogue
+from shared.store.catalogue.files import SeriesKey, canonical_timeframe
+from shared.store.catalogue.numbers import Numbers, parse_numbers
+from shared.store.catalogue.rows import bars_table, trades_table
+from shared.store.catalogue.texts import Texts, market_in_name, read_texts
+from shared.store.catalogue.times import Times, parse_times
 
 EXAMPLES_MAX = 5
 BAR_COLUMNS = ("open", "high", "low", "close", "volume")

@@ -17,11 +17,11 @@ import pyarrow as pa
 from shared.clock import NANOSECONDS_PER_SECOND, monotonic_ns, wall_ns
 from shared.errors import CascadeError, ConfigError, DecodeError, RejectedError, StoreUnavailableError
 from shared.store.port import Appended, Rejected, Row
-from shared.store.questdb_dead import DeadLetters
-from shared.store.questdb_frame import decoded, encoded, frame_of, table_name, text_rows
-from shared.store.questdb_options import WriterOptions
-from shared.store.questdb_sink import Condition, Sink
-from shared.store.questdb_spool import Frame, Spool
+from shared.store.questdb.dead import DeadLetters
+from shared.store.questdb.frame import decoded, encoded, frame_of, table_name, text_rows
+from shared.store.questdb.options import WriterOptions
+from shared.store.questdb.sink import Condition, Sink
+from shared.store.questdb.spool import Frame, Spool
 from shared.store.tables import TABLE_BY_NAME, Table, TableClass, table_of
 
 FRAME_ROWS_MAX = 50_000

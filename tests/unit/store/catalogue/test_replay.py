@@ -12,9 +12,9 @@ from services.market_data.core.candles import RawSeries
 from services.market_data.core.replay import ReplayRules, build_replay
 from services.market_data.replay_file import load_replay
 from shared.errors import InputError
-from shared.store.catalogue import Catalogue
-from shared.store.catalogue_import import ImportOptions, import_file
-from shared.store.catalogue_read import CandleTexts, catalogue_folder, read_candles, read_folder
+from shared.store.catalogue.catalogue import Catalogue
+from shared.store.catalogue.importer import ImportOptions, import_file
+from shared.store.catalogue.read import CandleTexts, catalogue_folder, read_candles, read_folder
 from shared.testing.data import data_file
 
 ASSETS = ("RIVER-USDT", "H-USDT", "PENGU-USDT", "TAO-USDT")

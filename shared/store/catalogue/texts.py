@@ -25,7 +25,7 @@ import pyarrow.feather as pa_feather
 import pyarrow.parquet as pa_parquet
 
 from shared.errors import InputError
-from shared.store.catalogue_numbers import float_texts
+from shared.store.catalogue.numbers import float_texts
 
 # A guard against archives that unpack to more than a machine holds; a year of seconds is 3 GB.
 UNPACKED_BYTES_MAX = 4 << 30

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shared.errors import StoreUnavailableError
-from shared.store.catalogue import Catalogue, Range, check_file, union
-from shared.store.catalogue_files import Manifest, SeriesKey, series_directory, strays
-from shared.store.catalogue_rows import Times, partition_bounds
+from shared.store.catalogue.catalogue import Catalogue, Range, check_file, union
+from shared.store.catalogue.files import Manifest, SeriesKey, series_directory, strays
+from shared.store.catalogue.rows import Times, partition_bounds
 
 # A bar that opens or closes at five times or a fifth of the close before is another unit of account until shown.
 BREAK_FACTOR = 5.0

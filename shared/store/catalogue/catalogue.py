@@ -3,7 +3,7 @@
 In: columns of bars or trades, checked by whoever brings them. Out: Arrow tables and NumPy arrays, fast; exact decimals
 on demand. Never: a change that is half there after a crash, a second copy of a row, a silent change of a stored row.
 
-One file for each partition, whole at any time, so there is nothing to compact. Reading: `catalogue_read.py`.
+One file for each partition, whole at any time, so there is nothing to compact. Reading: `read.py`.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shared.errors import IntegrityError, StoreUnavailableError
-from shared.store.catalogue_files import (
+from shared.store.catalogue.files import (
     FileEntry,
     Manifest,
     SeriesKey,
@@ -26,7 +26,7 @@ from shared.store.catalogue_files import (
     read_manifest,
     series_directory,
 )
-from shared.store.catalogue_rows import (
+from shared.store.catalogue.rows import (
     SCHEMAS,
     Times,
     in_time_order,
