@@ -25,7 +25,8 @@ class Demand(msgspec.Struct, frozen=True):
 def change(current: RiskState, demand: Demand) -> RiskState | str:
     """Return the state in force after the demand, or the sentence that refuses it.
 
-    A state that is in force already stays as it is: who set it first, and why, is kept.
+    A state that is in force already stays, with who set it first, and why; another reason to halt is added to that
+    one, once, for as long as there is room.
     """
     if demand.target is not TradingState.HALTED:
         if not demand.by_operator:
@@ -35,7 +36,7 @@ def change(current: RiskState, demand: Demand) -> RiskState | str:
         if not demand.reason.strip():
             return "a reason is needed: say why it is safe"
     if demand.target is current.state:
-        return current
+        return _joined(current, demand) if demand.target is TradingState.HALTED else current
     return RiskState(
         state=demand.target,
         changed_by=demand.by.strip()[:REASON_LENGTH_MAX] or "unknown",
@@ -43,6 +44,16 @@ def change(current: RiskState, demand: Demand) -> RiskState | str:
         correlation_id=demand.correlation_id[:REASON_LENGTH_MAX],
         changed_at_ns=demand.at_ns,
     )
+
+
+def _joined(current: RiskState, demand: Demand) -> RiskState:
+    by, reason = demand.by.strip() or "unknown", demand.reason.strip()
+    addition = f"; also {by}: {reason}"
+    is_known = f"{current.reason}; also ".startswith(f"{reason}; also ") or f"{addition};" in f"{current.reason};"
+    if not reason or is_known:
+        return current
+    both = current.reason + addition
+    return current if len(both) > REASON_LENGTH_MAX else msgspec.structs.replace(current, reason=both)
 
 
 def first_state(*, start_active: bool, at_ns: int) -> RiskState:

@@ -43,8 +43,15 @@ def test_an_operator_with_a_reason_resumes_and_is_named() -> None:
     assert change(state(HALTED), demand(ACTIVE)) == RiskState(ACTIVE, "ann", "checked", "c-1", 2)
 
 
-def test_who_halted_first_and_why_is_kept() -> None:
-    assert change(state(HALTED), demand(HALTED)) == state(HALTED)
+def test_who_halted_first_and_why_is_kept_and_every_other_reason_is_added_once() -> None:
+    halted = change(state(HALTED), demand(HALTED, "execution", "balances differ"))
+    assert halted == RiskState(HALTED, "before", "because; also execution: balances differ", "c-0", 1)
+    assert change(halted, demand(HALTED, "execution", "balances differ")) == halted
+    again = change(halted, demand(HALTED, " ", "drill"))
+    assert isinstance(again, RiskState)
+    assert again.reason == "because; also execution: balances differ; also unknown: drill"
+    assert change(again, demand(HALTED, "ann", " ")) == again
+    assert change(again, demand(HALTED, "ann", "x" * 1_000)) == again, "there is no room for it"
 
 
 @given(st.lists(st.tuples(st.sampled_from(TradingState), st.text(max_size=3), st.text(max_size=3), st.booleans())))

@@ -129,6 +129,23 @@ async def test_a_demanded_halt_is_obeyed_and_not_repeated_after_a_resume(tmp_pat
     await stage.stop()
 
 
+async def test_a_second_halt_is_answered_announced_and_kept_with_both_reasons(tmp_path: Path) -> None:
+    stage = await staged(tmp_path)
+    await stage.command("halt", reason="drill")
+    await stage.send(subjects.RISK_HALT, RiskHalt("execution", "balances differ", "c-9", 5), "halt-1")
+    await stage.until(lambda: len(announced(stage)) == 3)
+    reply = await stage.command("halt", reason="the office burns")
+    assert reply.detail.endswith("drill; also execution: balances differ; also ann: the office burns")
+    assert announced(stage) == [ACTIVE, HALTED, HALTED, HALTED]
+    stage.kill_risk()
+    await stage.start_risk()
+    report = stage.service.report()
+    assert (report.state, report.changed_by) == (HALTED, "ann")
+    assert "balances differ" in report.reason
+    assert "the office burns" in report.reason
+    await stage.stop()
+
+
 async def test_whatever_comes_as_a_halt_halts(tmp_path: Path) -> None:
     stage = await staged(tmp_path)
     await stage.send(subjects.RISK_HALT, closed(), "odd")
