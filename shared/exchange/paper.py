@@ -89,9 +89,12 @@ class PaperVenue:
         """Return the orders that still rest, oldest first."""
         return self._book.open_orders(instrument)
 
-    async def trades_since(self, sequence: int, *, limit: int = 1000) -> tuple[VenueTrade, ...]:
-        """Return up to `limit` trades with a sequence above `sequence`, oldest first."""
-        return self._book.trades_since(sequence, limit=limit)
+    async def trades_since(
+        self, sequence: int, *, limit: int = 1000, instrument: str | None = None
+    ) -> tuple[VenueTrade, ...]:
+        """Return up to `limit` trades with a sequence above `sequence`, oldest first; of one instrument, or all."""
+        found = self._book.trades_since(sequence, limit=limit)
+        return tuple(trade for trade in found if instrument in (None, trade.instrument))
 
     async def balances(self) -> tuple[Balance, ...]:
         """Return every asset's free and locked amount, sorted by asset."""

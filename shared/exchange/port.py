@@ -5,6 +5,7 @@ Never: a second execution under one client order id; an exception where the answ
 
 Every call may raise UnavailableError (nothing was asked). `submit` and `cancel` also raise RejectedError (a definite
 no, nothing happened) and UnknownOutcomeError (it may have happened: `query` by the same id, never by sending anew).
+A question that a venue definitely refuses raises RejectedError or RefusedQuestionError: `refusal_code` reads both.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ from typing import Protocol
 
 import msgspec
 
+from shared.errors import RejectedError, UnavailableError
 from shared.messages.account import Balance
 from shared.messages.base import Side
 from shared.messages.instrument import Instrument
@@ -38,6 +40,23 @@ class VenueRejectCode(StrEnum):
     MARKET_CLOSED = "market_closed"
     ORDERS_MAX = "orders_max"
     PERMISSION = "permission"
+
+
+class RefusedQuestionError(UnavailableError):
+    """Report a question that the venue definitely refuses, and why where that is known: asking again does not help."""
+
+    def __init__(self, detail: str, reject_code: VenueRejectCode | None = None) -> None:
+        super().__init__(detail)
+        self.reject_code = reject_code
+
+
+def refusal_code(error: BaseException) -> VenueRejectCode | None:
+    """Return why the venue definitely refused, or None for any other failure."""
+    if isinstance(error, RefusedQuestionError):
+        return error.reject_code
+    if isinstance(error, RejectedError) and error.code in VenueRejectCode:
+        return VenueRejectCode(error.code)
+    return None
 
 
 class VenueCancelReason(StrEnum):
@@ -141,8 +160,13 @@ class VenueExecution(Protocol):
         """Return the orders that still rest, of one instrument or (None) of all, oldest first."""
         ...
 
-    async def trades_since(self, sequence: int, *, limit: int = 1000) -> tuple[VenueTrade, ...]:
-        """Return up to `limit` trades with a sequence above `sequence`, oldest first; 0 asks from the start."""
+    async def trades_since(
+        self, sequence: int, *, limit: int = 1000, instrument: str | None = None
+    ) -> tuple[VenueTrade, ...]:
+        """Return up to `limit` trades with a sequence above `sequence`, oldest first; 0 asks from the start.
+
+        Of one instrument or (None) of all of them.
+        """
         ...
 
     async def balances(self) -> tuple[Balance, ...]:
@@ -213,6 +237,10 @@ class WireVenue(VenueExecution, Protocol):
         `symbols` are bus tokens. Returns their grids. Raises ConfigError for a market that the venue does not trade
         and for credentials that it refuses, UnavailableError when it does not answer.
         """
+        ...
+
+    async def price(self, instrument: str) -> Decimal | None:
+        """Return the middle of the best bid and ask in any market of the venue; None where there is none."""
         ...
 
     async def close(self) -> None:

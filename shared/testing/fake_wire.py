@@ -30,6 +30,10 @@ class FakeWire:
         self.lose_requests = self.lose_answers = 0
         self.hide_orders = False
         self.names_orders = True
+        self.prices: dict[str, Decimal] = {}
+        self.fee_asset: str | None = None
+        self.resting: list[VenueOrder] = []
+        self.refusal: Exception | None = None
         self.is_down = False
         self.opened = self.closed = 0
         self.now_ms = 1_000_000
@@ -77,21 +81,31 @@ class FakeWire:
         return None if self.hide_orders else self.orders.get(client_order_id)
 
     async def open_orders(self, instrument: str | None = None) -> tuple[VenueOrder, ...]:
-        """Return nothing: everything is filled."""
-        del instrument
+        """Return what the test has put there: everything else is filled."""
         self._check()
-        return ()
+        return tuple(order for order in self.resting if instrument in (None, order.instrument))
 
-    async def trades_since(self, sequence: int, *, limit: int = 1000) -> tuple[VenueTrade, ...]:
+    async def trades_since(
+        self, sequence: int, *, limit: int = 1000, instrument: str | None = None
+    ) -> tuple[VenueTrade, ...]:
         """Return the trades since a minute before `sequence`."""
         del limit
         self._check()
-        return tuple(trade for trade in self.trades if trade.sequence >= sequence - OVERLAP_MS)
+        return tuple(
+            trade
+            for trade in self.trades
+            if trade.sequence >= sequence - OVERLAP_MS and instrument in (None, trade.instrument)
+        )
 
     async def balances(self) -> tuple[Balance, ...]:
         """Return what is held."""
         self._check()
         return tuple(Balance(asset, amount, ZERO) for asset, amount in sorted(self.held.items()))
+
+    async def price(self, instrument: str) -> Decimal | None:
+        """Return what the test has set."""
+        self._check()
+        return self.prices.get(instrument)
 
     def tell(self, *reports: VenueReport) -> None:
         """Report over the stream."""
@@ -113,6 +127,8 @@ class FakeWire:
     def _check(self) -> None:
         if self.is_down:
             raise UnavailableError("fake: 503")
+        if self.refusal is not None:
+            raise self.refusal
 
     def _execute(self, request: OrderRequest) -> VenueOrder:
         quantity = request.quantity or (request.quote_amount or ZERO) / PRICE
@@ -147,7 +163,7 @@ class FakeWire:
     def _trade(self, order_id: str, name: str | None, instrument: str, side: Side, quantity: Decimal) -> VenueTrade:
         self.now_ms += 1
         base, quote = instrument.split("-")
-        fee_asset = base if side is Side.BUY else quote
+        fee_asset = self.fee_asset or (base if side is Side.BUY else quote)
         fee = (quantity if side is Side.BUY else quantity * PRICE) / 1_000
         fill = Fill(
             f"t{len(self.trades) + 1}", PRICE, quantity, fee, fee_asset, Liquidity.TAKER, self.now_ms * 1_000_000

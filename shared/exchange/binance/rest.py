@@ -22,6 +22,7 @@ from shared.exchange.live.config import WireConfig
 from shared.exchange.live.outcome import Answer, Outcome, is_operating, judge_answer, judge_exception, safe_text
 from shared.exchange.live.retry import retry_read
 from shared.exchange.live.session import venue_session
+from shared.exchange.port import RefusedQuestionError
 
 RECV_WINDOW_MS = 5_000
 BANNED = 418
@@ -37,11 +38,12 @@ class AnswerError(Exception):
         self.answer = answer
 
 
-class ReadRefusedError(UnavailableError):
+class ReadRefusedError(RefusedQuestionError):
     """Report a question that the venue definitely refuses; asking again does not help."""
 
     def __init__(self, answer: Answer) -> None:
-        super().__init__(f"binance refuses: {safe_text(f'{answer.code} {answer.message}')}")
+        detail = f"binance refuses: {safe_text(f'{answer.code} {answer.message}')}"
+        super().__init__(detail, judge_answer(answer, CODES).code)
         self.code = answer.code
 
 

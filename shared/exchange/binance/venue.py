@@ -41,7 +41,16 @@ from shared.exchange.binance.orders import (
 from shared.exchange.binance.rest import RECV_WINDOW_MS, AnswerError, BinanceRest, Params, ReadRefusedError
 from shared.exchange.binance.user import UserWire
 from shared.exchange.live.config import WireConfig
-from shared.exchange.live.filters import MarketRules, WireKind, WireOrder, at_bound, is_within, prepare, wire_text
+from shared.exchange.live.filters import (
+    MarketRules,
+    WireKind,
+    WireOrder,
+    at_bound,
+    is_within,
+    middle,
+    prepare,
+    wire_text,
+)
 from shared.exchange.live.listing import Listing
 from shared.exchange.live.outcome import Outcome, judge_answer
 from shared.exchange.live.socket import LiveSocket
@@ -181,14 +190,17 @@ class BinanceVenue:
         own = sorted((row for row in rows if row.symbol in self._tokens), key=lambda row: (row.time, row.order_id))
         return tuple(order_of(row, self._tokens[row.symbol], (), self._asked(row.client_order_id)) for row in own)
 
-    async def trades_since(self, sequence: int, *, limit: int = 1000) -> tuple[VenueTrade, ...]:
+    async def trades_since(
+        self, sequence: int, *, limit: int = 1000, instrument: str | None = None
+    ) -> tuple[VenueTrade, ...]:
         """Return the account's trades since a minute before `sequence` (milliseconds), oldest first.
 
         There may be more than `limit`: the times of trades repeat, so a cut would hide what has the same time.
         """
         del limit
         found: list[tuple[int, int, VenueTrade]] = []
-        for name, token in self._tokens.items():
+        names = self._tokens.items() if instrument is None else ((self._market(instrument)[0], instrument),)
+        for name, token in names:
             rows = await trades_of_symbol(self._rest, name, sequence)
             found.extend((row.time, row.id, trade_of(row, token)) for row in rows)
         return tuple(trade for _, _, trade in sorted(found, key=lambda one: one[:2]))
@@ -198,6 +210,17 @@ class BinanceVenue:
         account = await self._rest.read("privateGetAccount", {"omitZeroBalances": "true"}, AccountRow, weight=20)
         held = (Balance(row.asset, row.free, row.locked) for row in account.balances if row.free or row.locked)
         return tuple(sorted(held, key=lambda balance: balance.asset))
+
+    async def price(self, instrument: str) -> Decimal | None:
+        """Return the middle of the best bid and ask in any market of Binance; None where there is none."""
+        params: Params = {"symbol": instrument.replace("-", ""), "limit": 5}
+        try:
+            book = await self._rest.read("publicGetDepth", params, _Levels, weight=5)
+        except ReadRefusedError as error:
+            if error.reject_code is VenueRejectCode.INSTRUMENT_UNKNOWN:
+                return None
+            raise
+        return middle([price for price, _ in book.bids], [price for price, _ in book.asks])
 
     def clock_offset_ns(self) -> int:
         """Return how far the venue's clock is ahead of ours, as measured last."""

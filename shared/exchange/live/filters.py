@@ -5,7 +5,7 @@ Never: a rounding that spends or sells more than was asked, or that fills at a w
 that the venue is known to refuse.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from enum import StrEnum
 
@@ -116,6 +116,11 @@ def is_within(request: OrderRequest, opposite: Iterable[tuple[Decimal, Decimal]]
         if rest <= 0:
             return True
     return False
+
+
+def middle(bids: Sequence[Decimal], asks: Sequence[Decimal]) -> Decimal | None:
+    """Return the middle of the best prices, best first on each side; None while a side is empty."""
+    return (bids[0] + asks[0]) / 2 if bids and asks else None
 
 
 def floor_quantity(quantity: Decimal, instrument: Instrument) -> Decimal:

@@ -6,6 +6,8 @@ saying so.
 
 from collections.abc import Sequence
 
+import msgspec
+
 from shared.errors import UnavailableError
 from shared.exchange.mexc.markets import Markets
 from shared.exchange.mexc.memory import Memory
@@ -46,6 +48,9 @@ class AccountReads:
         except NoSuchOrderError:
             return None
         order = self._order(info, instrument, client_order_id)
+        if info.client_order_id is None:
+            # MEXC has found it by this id; it does not always say it again.
+            order = msgspec.structs.replace(order, client_order_id=client_order_id)
         if order.client_order_id != client_order_id or info.symbol != params["symbol"]:
             raise UnavailableError(f"{VENUE} answered with {info.symbol} {info.client_order_id}, not {client_order_id}")
         if order.filled_quantity:

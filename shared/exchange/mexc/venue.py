@@ -15,7 +15,7 @@ from random import Random
 from shared.clock import wall_ns
 from shared.errors import ConfigError, IntegrityError, RejectedError, UnavailableError, UnknownOutcomeError
 from shared.exchange.live.config import WireConfig
-from shared.exchange.live.filters import MarketRules, WireKind, WireOrder, at_bound, is_within, prepare
+from shared.exchange.live.filters import MarketRules, WireKind, WireOrder, at_bound, is_within, middle, prepare
 from shared.exchange.live.listing import Listing
 from shared.exchange.live.socket import LiveSocket
 from shared.exchange.mexc.account_stream import AccountWire, ListenKeys
@@ -167,16 +167,28 @@ class MexcVenue:
         """Return the orders that still rest, of one instrument or (None) of all opened ones, oldest first."""
         return await self._ask().open_orders(self._symbols if instrument is None else (instrument,))
 
-    async def trades_since(self, sequence: int, *, limit: int = 1000) -> tuple[VenueTrade, ...]:  # noqa: ARG002 - of the port
+    async def trades_since(
+        self, sequence: int, *, limit: int = 1000, instrument: str | None = None
+    ) -> tuple[VenueTrade, ...]:
         """Return the account's trades since a minute before `sequence` (milliseconds), oldest first; see the port.
 
         MEXC remembers a month. `limit` is of no use here: all of them are returned.
         """
-        return await self._ask().trades(self._symbols, sequence)
+        del limit
+        return await self._ask().trades(self._symbols if instrument is None else (instrument,), sequence)
 
     async def balances(self) -> tuple[Balance, ...]:
         """Return every asset's free and locked amount, sorted by asset."""
         return await self._ask().balances()
+
+    async def price(self, instrument: str) -> Decimal | None:
+        """Return the middle of the best bid and ask in any market of MEXC; None where there is none."""
+        try:
+            params: dict[str, str | int] = {"symbol": self._markets.market_id(instrument), "limit": 5}
+        except ConfigError:
+            return None
+        info = await self._rest().read("depth", DepthInfo, params)
+        return middle([Decimal(price) for price, _ in info.bids], [Decimal(price) for price, _ in info.asks])
 
     async def _again(self, request: OrderRequest, first: OrderRequest | None) -> VenueOrder:
         if first is not None and first != request:

@@ -75,9 +75,13 @@ class ScriptedVenue:
         """Answer, unless orders are hidden."""
         return () if self.hidden_queries else await self.real.open_orders(instrument)
 
-    async def trades_since(self, sequence: int, *, limit: int = 1000) -> tuple[VenueTrade, ...]:
+    async def trades_since(
+        self, sequence: int, *, limit: int = 1000, instrument: str | None = None
+    ) -> tuple[VenueTrade, ...]:
         """Answer, unless orders are hidden; a small page, so that paging is exercised."""
-        return () if self.hidden_queries else await self.real.trades_since(sequence, limit=limit)
+        if self.hidden_queries:
+            return ()
+        return await self.real.trades_since(sequence, limit=limit, instrument=instrument)
 
     async def balances(self) -> tuple[Balance, ...]:
         """Answer, with what the script adds."""
