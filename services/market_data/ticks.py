@@ -11,8 +11,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from services.market_data.core.live_steps import StepBuilder
-from services.market_data.core.quality import QualityState, assess, release, silence
+from services.market_data.core.quality import QualityState, assess, assess_late, release, silence
 from services.market_data.core.quality_words import Action, Finding, Limits, Verdict
+from services.market_data.proof import Proof
 from shared.bus import subjects
 from shared.bus.port import Bus
 from shared.clock import NANOSECONDS_PER_SECOND
@@ -24,6 +25,7 @@ BATCH_MAX, BATCH_S = 50, 0.002
 TRADES_LAG_NS = NANOSECONDS_PER_SECOND
 # A trade that was dropped for one of these is missing in its bar; a bad print is not.
 _MISSED = frozenset({Finding.OUT_OF_ORDER, Finding.STALE, Finding.CLOCK_SKEW, Finding.TIME_UNIT, Finding.SEQUENCE_GAP})
+_BAD_PRINT = frozenset({Finding.JUMP, Finding.JUMP_SUSPECTED})
 
 OnFreeze = Callable[[str, str], None]
 OnVenueBar = Callable[[Bar], None]
@@ -38,7 +40,7 @@ class Trust(msgspec.Struct, frozen=True):
 
 
 class Ticks:
-    """Be the sink of one venue's market; `builder` is set when the steps begin."""
+    """Be the sink of one venue's market; `builder` is set when steps begin, `proof` before if trades need it."""
 
     def __init__(
         self,
@@ -60,6 +62,7 @@ class Ticks:
         self._on_freeze, self._on_bar, self._log = on_freeze, on_venue_bar, log
         self._on_instrument = on_instrument
         self.builder: StepBuilder | None = None
+        self.proof: Proof | None = None
         self._waiting: dict[str, list[Trade]] = {}
         self._flushing: set[str] = set()
         self._books: dict[str, BookSnapshot] = {}
@@ -86,14 +89,25 @@ class Ticks:
                 self._gap(trade.instrument, min(trade.ts_event_ns, now_ns), f"trades: {verdict.findings[0]}")
                 self._whole(trade.instrument, now_ns)
             if not verdict.is_usable:
+                if self.proof is not None and _BAD_PRINT.intersection(verdict.findings):
+                    self.proof.refuse(trade)
                 continue
             waiting.append(trade)
             self._build(trade)
-        if len(waiting) >= BATCH_MAX:
-            self._flush(trades[0].instrument)
-        elif waiting and trades[0].instrument not in self._flushing:
-            self._flushing.add(trades[0].instrument)
-            asyncio.get_running_loop().call_later(BATCH_S, self._flush, trades[0].instrument)
+        self._send_trades(trades[0].instrument, waiting)
+
+    def on_lost(self, trades: Sequence[Trade]) -> None:
+        """Take trades of one instrument that the stream lost and the venue's list had: late, and to be published."""
+        waiting = self._waiting.setdefault(trades[0].instrument, [])
+        for trade in trades:
+            state, verdict = assess_late(self._states[trade.instrument], trade, self._limits)
+            self._states[trade.instrument] = state
+            self._counts["trade", verdict.action].inc()
+            if verdict.is_usable:
+                waiting.append(trade)
+            elif self.proof is not None:
+                self.proof.refuse(trade)
+        self._send_trades(trades[0].instrument, waiting)
 
     def on_bbo(self, bbo: Bbo) -> None:
         """Take the best bid and ask."""
@@ -171,8 +185,17 @@ class Ticks:
         return verdict
 
     def _build(self, trade: Trade) -> None:
-        if self.builder is not None:
+        if self.proof is not None:
+            self.proof.hold(trade)
+        elif self.builder is not None:
             self.builder.on_trade(trade.instrument, trade.trade_id, trade.ts_event_ns, trade.price, trade.quantity)
+
+    def _send_trades(self, instrument: str, waiting: Sequence[Trade]) -> None:
+        if len(waiting) >= BATCH_MAX:
+            self._flush(instrument)
+        elif waiting and instrument not in self._flushing:
+            self._flushing.add(instrument)
+            asyncio.get_running_loop().call_later(BATCH_S, self._flush, instrument)
 
     def _gap(self, instrument: str, from_ns: int, reason: str) -> None:
         self._gaps.inc()
@@ -188,7 +211,7 @@ class Ticks:
         waiting = self._waiting.pop(instrument, [])
         subject = subjects.trade(self._venue, instrument)
         for start in range(0, len(waiting), BATCH_MAX):
-            self._bus.publish_lossy(subject, TradeBatch(tuple(waiting[start : start + BATCH_MAX])))
+            self._bus.publish_lossy(subject, TradeBatch.of(waiting[start : start + BATCH_MAX]))
 
     def _send_book(self, instrument: str) -> None:
         self._throttled.discard(instrument)

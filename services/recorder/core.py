@@ -11,9 +11,9 @@ from operator import attrgetter
 
 import msgspec
 
-from shared.messages import Message
+from shared.messages import Message, Trade, TradeBatch
 from shared.store.port import Batch, Row
-from shared.store.runs import Run, Runs
+from shared.store.runs import Run, Runs, integers
 from shared.store.tables import INT64_MAX, NANOSECONDS_PER_DAY, Table, day_of, event_time_ns
 
 # Market data outside these years has a wrong unit: milliseconds or microseconds taken for nanoseconds, or the reverse.
@@ -142,7 +142,7 @@ class Buffer[T]:
             return 0
         if taken < len(run.messages):
             run = Run(run.messages[:taken], run.subject, run.recorded_at_ns)
-        day = day_of(event_time_ns(table, run.messages[0], run.recorded_at_ns))
+        day = day_of(integers(run.messages[:1], table.event_time)[0])
         self._group(table.name, day).runs.append(Sized(run, size))
         self._take_in(taken, taken * size, False, now_ns)
         return taken
@@ -207,7 +207,7 @@ class Gaps:
     def missing_in(self, subject: str, sequences: Sequence[int]) -> int:
         """Return how many are missing before and between numbers that came together."""
         first, last = sequences[0], sequences[-1]
-        if sequences != list(range(first, first + len(sequences))):
+        if list(sequences) != list(range(first, first + len(sequences))):
             return sum(self.missing_before(subject, sequence) for sequence in sequences)
         missing = self.missing_before(subject, first)
         self._last[subject] = last
@@ -227,12 +227,15 @@ def unusable(table: Table, message: Message) -> str | None:
 def usable_runs(table: Table, run: Run) -> Iterator[Run]:
     """Yield the ticks of a run whose time can be right, in order, each run of one day."""
     read = attrgetter(table.event_time)
-    times = list(map(read, run.messages))
+    times = integers(run.messages, table.event_time)
     low, high = min(times), max(times)
     is_one_day = low // NANOSECONDS_PER_DAY == high // NANOSECONDS_PER_DAY
     if is_one_day and low >= MARKET_TIME_MIN_NS and high < MARKET_TIME_MAX_NS:
         yield run
         return
+    is_packed = isinstance(run.messages, TradeBatch)
     fine = [message for message in run.messages if unusable(table, message) is None]
     for _, group in groupby(fine, lambda message: read(message) // NANOSECONDS_PER_DAY):
-        yield Run(tuple(group), run.subject, run.recorded_at_ns)
+        ticks = tuple(group)
+        packed = [one for one in ticks if is_packed and isinstance(one, Trade)]
+        yield Run(TradeBatch.of(packed) if packed else ticks, run.subject, run.recorded_at_ns)

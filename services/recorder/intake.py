@@ -6,7 +6,6 @@ Never: a message taken beyond the bounds; one left out without being counted.
 
 import hashlib
 from collections.abc import Callable
-from operator import attrgetter
 
 from services.recorder.core import Buffer, Entry, Gaps, Room, unusable, usable_runs
 from services.recorder.telemetry import Telemetry
@@ -17,13 +16,12 @@ from shared.errors import DeferError
 from shared.logs import Log
 from shared.messages import BarsClosed, DeadLetter, Message, Progress, encode
 from shared.store.port import Rejected, Row
-from shared.store.runs import Run
+from shared.store.runs import Run, integers
 from shared.store.tables import Table, TableClass, table_of, unpacked
 
 NAME = "recorder"
 DEAD_PAYLOAD_MAX = 256 * 1024
 FULL_DELAY_S = 0.1
-_SEQUENCE = attrgetter("sequence")
 
 
 class Intake:
@@ -76,7 +74,7 @@ class Intake:
         messages = unpacked(delivery.message)
         if not messages:
             return
-        table = table_of(messages[0])
+        table = table_of(delivery.message)
         if table.kind is TableClass.TICKS:
             self._take_ticks(table, Run(messages, delivery.subject, self._wall_ns()), len(encode(delivery.message)))
             return
@@ -96,7 +94,7 @@ class Intake:
 
     def _take_ticks(self, table: Table, run: Run, size: int) -> None:
         """Take what came as one message: each question is asked once for all of it."""
-        if missing := self.gaps.missing_in(run.subject, list(map(_SEQUENCE, run.messages))):
+        if missing := self.gaps.missing_in(run.subject, integers(run.messages, "sequence")):
             self._telemetry.lost("before_arrival", missing)
         now_ns, each = self._monotonic_ns(), size // len(run.messages)
         usable = taken = 0

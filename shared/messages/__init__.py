@@ -18,7 +18,6 @@ from shared.messages.market import (
     InstrumentDefinition,
     MarketStatus,
     Trade,
-    TradeBatch,
 )
 from shared.messages.order import (
     TERMINAL_STATES,
@@ -36,6 +35,7 @@ from shared.messages.order import (
 from shared.messages.risk import RiskHalt, RiskState, TradingState
 from shared.messages.signal import Direction, Signal
 from shared.messages.system import DeadLetter, Heartbeat, Progress
+from shared.messages.trade_batch import TradeBatch
 
 __all__ = [
     "TERMINAL_STATES",

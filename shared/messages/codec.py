@@ -22,12 +22,12 @@ from shared.messages.market import (
     InstrumentDefinition,
     MarketStatus,
     Trade,
-    TradeBatch,
 )
 from shared.messages.order import OrderApproved, OrderEvent, OrderIntent, OrderRefused
 from shared.messages.risk import RiskHalt, RiskState
 from shared.messages.signal import Signal
 from shared.messages.system import DeadLetter, Heartbeat, Progress
+from shared.messages.trade_batch import TradeBatch
 
 AnyMessage = (
     Trade

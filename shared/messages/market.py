@@ -25,12 +25,6 @@ class Trade(Message, frozen=True, gc=False):
     sequence: int
 
 
-class TradeBatch(Message, frozen=True):
-    """Carry up to 50 trades of one instrument, or those of 2 ms, in the venue's order."""
-
-    trades: tuple[Trade, ...]
-
-
 class Bbo(Message, frozen=True, gc=False):
     """Report the best bid and the best ask; sizes in base units."""
 

@@ -8,12 +8,12 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from operator import attrgetter
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from shared.messages import AnyMessage, Message
 from shared.store.columns import Column, ColumnType, Kind, ListOf, MapOf, RecordOf, Value, columns_of, message_of
+from shared.store.packed import batches_of, repeated, trade_columns
 from shared.store.port import Rejected, Row
 from shared.store.runs import Run, Runs
 from shared.store.tables import ENVELOPE, INT64_MAX, INT64_MIN, Table
@@ -101,8 +101,13 @@ def _checked_table(
 
 
 def _arrow_table(table: Table, rows: Sequence[Row], envelope: Sequence[Column] = ENVELOPE) -> pa.Table:
-    messages = rows.messages if isinstance(rows, Runs) else [row.message for row in rows]
-    arrays = [pa.array(_values(column, messages), arrow_type(column.type)) for column in columns_of(table.message)]
+    batches = batches_of(rows)
+    if batches is not None:
+        packed = trade_columns(batches)
+        arrays = [packed[column.name] for column in columns_of(table.message)]
+    else:
+        messages = rows.messages if isinstance(rows, Runs) else [row.message for row in rows]
+        arrays = [pa.array(_values(column, messages), arrow_type(column.type)) for column in columns_of(table.message)]
     if isinstance(rows, Runs):
         arrays += [_repeated(one, rows) for one in envelope]
     else:
@@ -114,8 +119,7 @@ def _repeated(column: Column, rows: Runs) -> pa.Array:
     kind = arrow_type(column.type)
     if column.name not in Run.__struct_fields__:
         return pa.nulls(len(rows), kind)
-    values = pa.array([getattr(run, column.name) for run in rows.runs], kind)
-    return values.take(pa.array(np.repeat(np.arange(len(rows.runs)), [len(run.messages) for run in rows.runs])))
+    return repeated([getattr(run, column.name) for run in rows.runs], [len(run.messages) for run in rows.runs], kind)
 
 
 def _values(column: Column, messages: Sequence[Message]) -> list[Value]:

@@ -6,23 +6,30 @@ Never: a row that one store sees and another does not, or two objects for one ro
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, overload
 
 import msgspec
 
-from shared.messages import Message
+from shared.messages import Message, TradeBatch
 from shared.store.port import Rejected, Row
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+type Ticks = Sequence[Message] | TradeBatch
 type Columns = tuple[pa.Table, tuple[Rejected, ...]]
+
+
+def integers(ticks: Ticks, name: str) -> Sequence[int]:
+    """Return an integer field of each tick."""
+    return ticks.integers(name) if isinstance(ticks, TradeBatch) else list(map(attrgetter(name), ticks))
 
 
 class Run(msgspec.Struct, frozen=True):
     """Hold messages that came together on one subject, without a stream."""
 
-    messages: Sequence[Message]
+    messages: Ticks
     subject: str
     recorded_at_ns: int
 

@@ -7,6 +7,7 @@ after a stream was made anew) and `recorded_at_ns`. Views add `time` (the event 
 
 import datetime
 import functools
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
@@ -80,20 +81,22 @@ TABLES = (
 )
 
 TABLE_BY_NAME = {table.name: table for table in TABLES}
-_TABLE_BY_MESSAGE: dict[type[Message], Table] = {table.message: table for table in TABLES}
-
 # Transport alone: a batch of trades is recorded as its trades.
 ENVELOPES: tuple[type[Message], ...] = (m.TradeBatch,)
+_TABLE_BY_MESSAGE: dict[type[Message], Table] = {
+    **{table.message: table for table in TABLES},
+    m.TradeBatch: TABLE_BY_NAME["trades"],
+}
 
 
 def table_of(message: Message) -> Table:
-    """Return the table that keeps messages of this type."""
+    """Return the table that keeps messages of this type, or those in it."""
     return _TABLE_BY_MESSAGE[type(message)]
 
 
-def unpacked(message: Message) -> tuple[Message, ...]:
+def unpacked(message: Message) -> Sequence[Message] | m.TradeBatch:
     """Return the messages that are recorded for one that was received."""
-    return message.trades if isinstance(message, m.TradeBatch) else (message,)
+    return message if isinstance(message, m.TradeBatch) else (message,)
 
 
 def event_time_ns(table: Table, message: Message, recorded_at_ns: int) -> int:

@@ -156,5 +156,5 @@ def venue_now(now_ns: int) -> Iterator[AnyMessage]:
     yield MarketStatus("sandbox", "TAO-USDT", FeedState.STALE, "no frame of this market for 12 s", now_ns)
     for asset, price in zip(ASSETS, (7.3922, 0.069781, 0.0082331, 112_311.29), strict=True):
         yield Bbo("sandbox", asset, price * 0.999, 10.0, price * 1.001, 10.0, now_ns, now_ns, 1)
-        yield TradeBatch((Trade("sandbox", asset, "t", Side.BUY, price, 1.0, now_ns, now_ns, 1),))
+        yield TradeBatch.of([Trade("sandbox", asset, "t", Side.BUY, price, 1.0, now_ns, now_ns, 1)])
     yield order_event(0, OrderState.REJECTED_UNCONFIRMED, side=Side.BUY)

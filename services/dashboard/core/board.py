@@ -99,8 +99,8 @@ class Board:
                     ticker.bid, ticker.ask = message.bid_price, message.ask_price
                     ticker.quoted_at_ns = message.ts_event_ns
             case TradeBatch():
-                for trade in message.trades:
-                    self._move(trade.instrument, trade.price, trade.ts_event_ns)
+                for price, at_ns in zip(message.reals("price"), message.integers("ts_event_ns"), strict=True):
+                    self._move(message.instrument, price, at_ns)
             case MarketStatus(instrument=None):
                 self.market_status = message
             case MarketStatus(instrument=str(name)):

@@ -134,7 +134,7 @@ def status(state: FeedState, instrument: str | None = None, reason: str = "", at
 
 
 def trade(price: float, at_ns: int) -> TradeBatch:
-    return TradeBatch((Trade("mexc", "H-USDT", "t", Side.BUY, price, 1.0, at_ns, at_ns, 1),))
+    return TradeBatch.of([Trade("mexc", "H-USDT", "t", Side.BUY, price, 1.0, at_ns, at_ns, 1)])
 
 
 def test_every_mode_says_whose_money_it_is() -> None:

@@ -8,7 +8,17 @@ from enum import Enum
 import msgspec
 from hypothesis import strategies as st
 
-from shared.messages import AnyMessage, Instrument, Message, OrderApproved, OrderIntent, OrderType
+from shared.messages import (
+    AnyMessage,
+    Instrument,
+    Message,
+    OrderApproved,
+    OrderIntent,
+    OrderType,
+    Side,
+    Trade,
+    TradeBatch,
+)
 
 INTEGERS = st.integers(min_value=-(2**63), max_value=2**64 - 1)
 # Python's Decimal prints some of these with an exponent: the wire must carry them all exactly.
@@ -55,9 +65,21 @@ def structs(kind: type[msgspec.Struct]) -> st.SearchStrategy[object]:
         fields |= dict.fromkeys(("tick_size", "step_size", "quantity_min", "notional_min"), POSITIVE)
     if kind is OrderIntent:
         return intents(fields)
+    if kind is TradeBatch:
+        return batches()
     if kind is OrderApproved:
         fields["intent"] = structs(OrderIntent)
     return st.builds(kind, **fields)
+
+
+def batches() -> st.SearchStrategy[object]:
+    """Return a strategy for trades of one instrument as a batch."""
+    number, real = st.integers(-(2**63), 2**63 - 1), st.floats()
+    one = st.tuples(TEXTS, st.sampled_from(Side), real, real, number, number, number)
+    trades = st.lists(one, min_size=1, max_size=3)
+    return st.builds(
+        lambda *named, rows: TradeBatch.of([Trade(*named, *row) for row in rows]), TEXTS, TEXTS, rows=trades
+    )
 
 
 @st.composite

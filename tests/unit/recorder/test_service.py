@@ -70,7 +70,7 @@ async def test_what_travels_on_every_kind_of_subject_is_recorded(stage: Stage) -
     await send(stage, samples.account(1), samples.decision(1, "none"))
     await send(stage, samples.bar(1, INSTRUMENT, 2.0), samples.closed(1), halt, audit)
     await send(stage, samples.order_event(1, samples.OrderState.FILLED))
-    say(stage, trade(1), TradeBatch((trade(2), trade(3))), bbo(1))
+    say(stage, trade(1), TradeBatch.of((trade(2), trade(3))), bbo(1))
     stage.publisher.publish_lossy(subjects.heartbeat("risk", "0"), samples.heartbeat("risk", NOW_NS))
     stage.publisher.publish_lossy(subjects.progress("risk"), Progress("risk", "sandbox", 1))
     await until(lambda: stage.report().rows_recorded >= 13)

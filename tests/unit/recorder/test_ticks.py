@@ -44,7 +44,15 @@ times = st.sampled_from(
 @given(st.lists(times, min_size=1, max_size=8))
 def test_usable_runs_are_the_usable_ticks_in_order_and_of_one_day_each(moments: list[int]) -> None:
     ticks = [trade(number, moment) for number, moment in enumerate(moments)]
-    parts = list(usable_runs(TRADES, run(*ticks)))
+    one_by_one = run(*ticks)
+    runs = [one_by_one] if 10**30 in moments else [one_by_one, Run(TradeBatch.of(ticks), SUBJECT, 1)]
+    for whole in runs:
+        check_usable(whole, list(usable_runs(TRADES, whole)))
+
+
+def check_usable(whole: Run, parts: list[Run]) -> None:
+    ticks = list(whole.messages)
+    assert all(type(part.messages) is type(whole.messages) for part in parts)
     assert [one for part in parts for one in part.messages] == [one for one in ticks if unusable(TRADES, one) is None]
     assert all(len({day_of(one.ts_event_ns) for one in part.messages}) == 1 for part in parts)
 
@@ -91,14 +99,14 @@ def test_ticks_that_the_disk_refused_come_before_later_ones() -> None:
 async def test_a_batch_alone_wakes_the_recorder(stage: Stage) -> None:
     await stage.start()
     for first in (1, 3):
-        stage.publisher.publish_lossy(SUBJECT, TradeBatch((trade(first), trade(first + 1))))
+        stage.publisher.publish_lossy(SUBJECT, TradeBatch.of((trade(first), trade(first + 1))))
         await until(lambda first=first: stage.report().rows_recorded == first + 1)
 
 
 async def test_a_batch_over_midnight_with_a_wrong_time_and_gaps_is_kept_and_counted(stage: Stage) -> None:
     await stage.start()
     good = [trade(1, MIDNIGHT_NS - 1), trade(2, MIDNIGHT_NS), trade(6, MIDNIGHT_NS - 2)]
-    stage.publisher.publish_lossy(SUBJECT, TradeBatch((good[0], good[1], trade(4, 1_780_000_000_000), good[2])))
+    stage.publisher.publish_lossy(SUBJECT, TradeBatch.of((good[0], good[1], trade(4, 1_780_000_000_000), good[2])))
     await until(lambda: stage.report().rows_recorded == 3)
     assert stage.report().lost_rows == {"no_room": 0, "before_arrival": 2, "unusable": 1, "dead_lettered": 0}
     await stage.drain()
@@ -114,7 +122,7 @@ async def test_a_batch_fills_what_room_there_is_and_the_rest_is_counted(stage: S
     await stage.start(rows_max=10, pending_max=20)
     stage.disk.fails = frozenset({what})
     for first in (1, 13):
-        stage.publisher.publish_lossy(SUBJECT, TradeBatch(tuple(trade(first + at) for at in range(12))))
+        stage.publisher.publish_lossy(SUBJECT, TradeBatch.of([trade(first + at) for at in range(12)]))
     await until(lambda: stage.report().lost_rows["no_room"] == 4)
     assert stage.report().backlog_rows == 20
     stage.disk.fails = frozenset()

@@ -3,8 +3,9 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from shared.messages import Bbo, Message, Side, Trade
+from shared.messages import Bbo, Message, Side, Trade, TradeBatch
 from shared.store.arrow import arrow_table
 from shared.store.questdb.frame import frame_of
 from shared.store.runs import Run, Runs
@@ -20,7 +21,7 @@ def trade(number: int, *, venue: str = "sandbox", ts_event_ns: int = NOW_NS) -> 
 
 
 def same(runs: list[Run]) -> None:
-    table = table_of(runs[0].messages[0])
+    table = table_of(next(iter(runs[0].messages)))
     ticks, rows = Runs(runs), list(Runs(runs))
     for make in (arrow_table, frame_of):
         (found, refused), (expected, expected_refused) = make(table, ticks), make(table, rows)
@@ -39,6 +40,25 @@ def test_runs_have_the_columns_of_their_rows(name: str, data: st.DataObject) -> 
     lists = st.lists(messages(kind), min_size=1, max_size=3)
     runs = data.draw(st.lists(st.builds(Run, lists, st.text(max_size=5), st.integers(0, 9)), min_size=1, max_size=4))
     same(runs)
+
+
+packable = st.builds(
+    Trade, st.sampled_from(["mexc", "no name!"]), st.sampled_from(["A-USDT", "'; DROP"]), st.text(max_size=5),
+    st.sampled_from(Side), st.floats(), st.floats(), *[st.integers(0, NOW_NS) | st.just(NOW_NS)] * 2,
+    st.integers(-(2**63), 2**63 - 1),
+)  # fmt: skip
+
+
+def batch_of(trades: list[Trade]) -> TradeBatch:
+    first = trades[0]
+    return TradeBatch.of([replace(one, venue=first.venue, instrument=first.instrument) for one in trades])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.lists(packable, min_size=1, max_size=4).map(batch_of), min_size=1, max_size=4), st.booleans())
+def test_batches_have_the_columns_of_their_trades(batches: list[TradeBatch], one_came_alone: bool) -> None:
+    runs = [Run(batch, f"s{place}", place) for place, batch in enumerate(batches)]
+    same(runs + ([Run((trade(1),), "s", 1)] if one_came_alone else []))
 
 
 @pytest.mark.parametrize(

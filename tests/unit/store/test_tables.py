@@ -4,10 +4,10 @@ from typing import Literal
 
 import pytest
 
-from shared.messages import InstrumentDefinition, Message, OrderEvent, TradeBatch
+from shared.messages import InstrumentDefinition, Message, OrderEvent, Side, Trade, TradeBatch
 from shared.messages.codec import message_types
 from shared.store.columns import Kind, columns_of
-from shared.store.tables import ENVELOPE, ENVELOPES, TABLES, day_of, unpacked
+from shared.store.tables import ENVELOPE, ENVELOPES, TABLES, day_of, table_of, unpacked
 from shared.testing.samples import bar
 
 
@@ -69,7 +69,10 @@ def test_a_field_that_no_column_can_hold_exactly_is_refused() -> None:
 
 
 def test_a_batch_of_trades_is_recorded_as_its_trades() -> None:
-    assert unpacked(TradeBatch(trades=())) == ()
+    trades = [Trade("mexc", "A-USDT", str(number), Side.BUY, 1.0, 1.0, 1, 1, number) for number in (1, 2)]
+    batch = TradeBatch.of(trades)
+    assert list(unpacked(batch)) == trades
+    assert table_of(batch).name == "trades"
     one = bar(1, "TAO-USDT", 1.0)
     assert unpacked(one) == (one,)
 
