@@ -35,6 +35,7 @@ class FeedReport(msgspec.Struct, frozen=True):
     waiting_for: tuple[str, ...]
     frozen: dict[str, str] = {}
     stale: dict[str, str] = {}
+    unproven: dict[str, str] = {}
 
 
 class OperatorDesk:

@@ -4,6 +4,10 @@ In: a venue's trades, quotes, books and candles; operator commands. Out: ticks a
 come, `md.status.<venue>` each second. Never: a step twice, a step that is left out without a word, a bar that was built
 over a gap, a price that nobody traded at.
 
+Where a venue does not count its trades (MEXC), a frame may be lost without a mark: a step's trades are held to the
+venue's own list before it closes (`proof.py`), then to its candle. A bar of which neither says that it is whole is
+published, and named in `md.status`, in the status command, in the log and in `bars_unproven`.
+
 A step that closed while nobody listened is made from the venue's candles where the venue has that interval; else its
 bars are reported missing. Only after more than `catch_up_steps_max` of them the oldest are passed over, loudly.
 """
@@ -18,10 +22,11 @@ from services.market_data.config import MarketDataConfig
 from services.market_data.core.feed import Candle, MarketStep, utc_text
 from services.market_data.core.live_steps import Draft, StepBuilder
 from services.market_data.core.quality import QualityState
-from services.market_data.core.venue_candles import candle_of
+from services.market_data.core.venue_candles import candle_of, is_other
 from services.market_data.desk import FeedReport, OperatorDesk
 from services.market_data.guard import QualityGuard
 from services.market_data.live_feed import LiveFeed
+from services.market_data.proof import Proof
 from services.market_data.publisher import StepPublisher
 from services.market_data.ticks import Ticks
 from services.market_data.venue_bars import VenueBars
@@ -73,12 +78,18 @@ class LiveMarketService:
         self._publisher: StepPublisher
         self._ticks: Ticks
         self._builder: StepBuilder
+        self._proof: Proof | None = None
+        self._unproven: dict[str, str] = {}
+        self._late: dict[str, int] = {}
         self._is_stopping = self._is_redefined = False
         self._told_live: dict[str, int] = {}
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._steps = metrics.counter("steps_published", "Steps that are complete in the stream")
         self._missing = metrics.counter("bars_missing", "Bars of published steps that were reported missing")
+        self._unproven_bars = metrics.counter(
+            "bars_unproven", "Bars published, or published without a late trade, that the venue's data does not confirm"
+        )
         self._skipped = metrics.counter("steps_skipped", "Steps passed over after a long time without this service")
         self._last_close = metrics.gauge("last_close_time_seconds", "Market time of the newest step, Unix seconds")
         self._late_s = metrics.gauge("step_delay_seconds", "How long after its end the newest step was published")
@@ -95,6 +106,7 @@ class LiveMarketService:
         parts = [
             f"{', '.join(sorted(names))} {what}" for names, what in ((frozen, "frozen"), (stale, "stale")) if names
         ]
+        parts += [f"{name}: {why}" for name, why in sorted(self._unproven.items())]
         if self._bars.difference:
             parts.append(self._bars.difference)
         last = self._publisher.last
@@ -110,6 +122,7 @@ class LiveMarketService:
             waiting_for=(),
             frozen=frozen,
             stale=stale,
+            unproven=dict(self._unproven),
         )
 
     async def start(self) -> None:
@@ -121,15 +134,21 @@ class LiveMarketService:
         await self._guard.load(self._publisher.newest)
         await self._publisher.publish_definitions()
         self._ticks = self._make_ticks(instruments)
+        if not self._market.counts_trades:
+            self._proof = self._ticks.proof = self._make_proof()
         streams = Streams(book_levels=self._config.book_levels, bar_timeframe=self._bars.stream_timeframe)
         await self._until_answered(lambda: self._market.open(self._stack.assets, streams, self._ticks), "streams")
         self._builder = self._ticks.builder = self._make_builder()
+        if self._proof is not None:
+            self._proof.begin(self._builder, self._builder.next_close_ns - self._interval_ns)
         self._subscriptions = await self._desk.open()
         self._log.info("feed", feed=self._feed.description, next_step=self._publisher.next_number)
         self._tasks = [
             self._spawn(self._steps_forever(), "steps"),
             self._spawn(self._report_forever(), "status"),
         ]
+        if self._proof is not None:
+            self._tasks.append(self._spawn(self._proof.run(), "proofs"))
 
     async def drain(self) -> None:
         """Finish the step that is being published, then let go of the venue."""
@@ -158,11 +177,22 @@ class LiveMarketService:
             log=self._log,
         )
 
+    def _make_proof(self) -> Proof:
+        return Proof(
+            self._market,
+            self._stack.assets,
+            now_ns=self._now_ns,
+            timeout_s=self._config.candles_timeout_s,
+            on_lost=self._ticks.on_lost,
+            metrics=self._metrics,
+            log=self._log,
+        )
+
     def _make_builder(self) -> StepBuilder:
-        """Begin with the interval that runs now; what of it was not seen must come from the venue's candles."""
+        """Begin with the interval that runs now; what of it was not seen must come from the venue's lists."""
         now_ns, last = self._now_ns(), self._publisher.last
         first_ns = now_ns // self._interval_ns * self._interval_ns + self._interval_ns
-        if last is None and not self._bars.is_possible:
+        if last is None and not self._bars.is_possible and self._proof is None:
             first_ns += self._interval_ns
         if last is not None:
             first_ns = max(first_ns, last.close_time_ns + self._interval_ns)
@@ -178,6 +208,8 @@ class LiveMarketService:
         await self._catch_up()
         while not self._is_stopping:
             if self._builder.is_due(self._now_ns()):
+                if self._proof is not None:
+                    await self._proof.prove(self._builder.next_close_ns)
                 await self._finish(self._builder.close())
                 continue
             left_s = (self._builder.next_close_ns - self._now_ns()) / NANOSECONDS_PER_SECOND
@@ -206,17 +238,42 @@ class LiveMarketService:
                 return
 
     async def _finish(self, draft: Draft) -> None:
-        bars = dict(draft.bars)
+        open_ns, close_ns, bars = draft.open_time_ns, draft.close_time_ns, dict(draft.bars)
+        doubts: dict[str, str] = {}
+        if self._proof is not None:
+            doubts = self._proof.doubts(open_ns, close_ns)
+            self._bars.repaired.inc(len(bars.keys() & set(self._proof.mended(open_ns, close_ns))))
         if draft.gaps:
-            self._log.warning("bars_with_gaps", close_time_ns=draft.close_time_ns, gaps=draft.gaps)
-            found = await self._bars.fetch(tuple(draft.gaps), draft.open_time_ns, draft.close_time_ns, is_newest=True)
-            for name, kept in found.items():
-                if (bar := kept.get(draft.close_time_ns)) is not None:
-                    bars[name] = bar
-        candles = await self._publish(draft.close_time_ns, bars)
+            self._log.warning("bars_with_gaps", close_time_ns=close_ns, gaps=draft.gaps)
+        unproven: dict[str, str] = {}
+        if asked := tuple(dict.fromkeys((*draft.gaps, *doubts))):
+            found = await self._bars.fetch(asked, open_ns, close_ns, is_newest=True)
+            for name in asked:
+                own, theirs = bars.get(name), found[name].get(close_ns) if name in found else None
+                if theirs is not None and (own is None or theirs.volume >= own.volume):
+                    bars[name] = theirs
+                    self._bars.repaired.inc(own is None or is_other(name, own, theirs))
+                elif own is not None:
+                    # The candle is not there, or is older than what we heard: ours stands, and is called what it is.
+                    unproven[name] = doubts[name]
+        for name, reason in unproven.items():
+            self._unproven_bars.inc()
+            self._log.warning("bar_unproven", instrument=name, close_time_ns=close_ns, reason=reason)
+            self._send(name, self._ticks.trust(name).state, _unproven_text(close_ns, reason), self._now_ns())
+        self._unproven = {name: _unproven_text(close_ns, reason) for name, reason in unproven.items()}
+        candles = await self._publish(close_ns, bars)
         for candle in candles:
             if candle.instrument not in draft.gaps:
-                self._bars.keep(candle, draft.close_time_ns)
+                self._bars.keep(candle, close_ns)
+
+    def _note_late(self) -> None:
+        """Name the markets of which trades came after their bar was out."""
+        for name, late in self._builder.late_trades.items():
+            if (more := late - self._late.get(name, 0)) > 0:
+                self._unproven[name] = f"{more} trades came after their bar was published"
+                self._unproven_bars.inc()
+                self._log.warning("trades_late", instrument=name, trades=more)
+            self._late[name] = late
 
     async def _publish(self, close_ns: int, bars: dict[str, ClosedBar]) -> tuple[Candle, ...]:
         """Publish one step for as long as it takes; returns the candles that are in it."""
@@ -275,6 +332,7 @@ class LiveMarketService:
 
     async def _report_forever(self) -> None:
         while True:
+            self._note_late()
             self._send_status()
             await asyncio.sleep(STATUS_INTERVAL_S)
 
@@ -294,7 +352,7 @@ class LiveMarketService:
                 told = self._told_live.get(name, 0)
                 self._told_live[name] = (told + 1) % LIVE_AGAIN
                 if not told:
-                    self._send(name, FeedState.LIVE, "", now_ns)
+                    self._send(name, FeedState.LIVE, report.unproven.get(name, ""), now_ns)
         if self._on_detail is not None:
             self._on_detail(f"{report.feed}: {report.reason}")
 
@@ -315,6 +373,10 @@ class LiveMarketService:
     def _now_ns(self) -> int:
         """Return the venue's time."""
         return self._wall_ns() + self._market.clock_offset_ns()
+
+
+def _unproven_text(close_ns: int, reason: str) -> str:
+    return f"the bar until {utc_text(close_ns)} is not proven: {reason}"
 
 
 def _for_ticks(state: QualityState) -> QualityState:

@@ -36,7 +36,9 @@ class VenueBars:
         self._slots = asyncio.Semaphore(REQUESTS_MAX)
         checked = metrics.counter("bars_checked", "Own bars next to the venue's candles, by result", ["result"])
         self._same, self._differ = checked.labels("same"), checked.labels("different")
-        self._repaired = metrics.counter("bars_repaired", "Bars taken from the venue's candles, since ours had a gap")
+        self.repaired = metrics.counter(
+            "bars_repaired", "Bars of ours that were not whole, made so by the venue's data"
+        )
         self.difference = ""
 
     @property
@@ -56,7 +58,6 @@ class VenueBars:
         found = await asyncio.gather(
             *(self._fetch_one(name, open_ns, close_ns, TRIES if is_newest else 1) for name in instruments)
         )
-        self._repaired.inc(sum(len(bars) for bars in found))
         return dict(zip(instruments, found, strict=True))
 
     def keep(self, candle: Candle, close_ns: int) -> None:

@@ -289,6 +289,19 @@ class Streams(msgspec.Struct, frozen=True):
     bar_timeframe: str | None = None
 
 
+class Recovered(msgspec.Struct, frozen=True, kw_only=True):
+    """State what a venue lists as traded: `trades` are all of [whole_from_ns, end), in its order.
+
+    `lost` are those among them that the stream did not bring; it will not bring them any more. With a `problem` the
+    list proves nothing, and there are none of either.
+    """
+
+    trades: tuple[Trade, ...] = ()
+    lost: tuple[Trade, ...] = ()
+    whole_from_ns: int = 0
+    problem: str = ""
+
+
 class VenueMarket(Protocol):
     """Be the public side of a venue."""
 
@@ -314,6 +327,18 @@ class VenueMarket(Protocol):
 
     async def bars(self, instrument: str, timeframe: str, start_ns: int, end_ns: int) -> tuple[Bar, ...]:
         """Return the venue's closed candles that open in [start, end), oldest first."""
+        ...
+
+    @property
+    def counts_trades(self) -> bool:
+        """Tell whether a trade's `sequence` is the venue's own count, so that a lost one shows at once."""
+        ...
+
+    async def recover(self, instrument: str, start_ns: int, end_ns: int) -> Recovered:
+        """Ask what was traded in [start, end) of an opened market, to find what the stream lost.
+
+        For a venue that does not count its trades; one that does answers with a problem. Raises UnavailableError.
+        """
         ...
 
     def clock_offset_ns(self) -> int:

@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from shared.domain.instruments import split_symbol
 from shared.errors import UnavailableError
-from shared.exchange.port import MarketSink, Streams
+from shared.exchange.port import MarketSink, Recovered, Streams
 from shared.messages import Bar, Bbo, BookSnapshot, Instrument, Side, Trade
 
 GRID = Decimal("0.0001")
@@ -25,6 +25,10 @@ class FakeVenueMarket:
         self.candles: dict[str, list[Bar]] = {}
         self.asked: list[tuple[str, str, int, int]] = []
         self.is_closed = False
+        self.is_counted = True
+        self.listed: dict[str, list[Trade]] = {}
+        self.lost: set[str] = set()
+        self.listed_from_ns, self.problem = 0, ""
         self._sequence: dict[str, int] = {}
 
     @property
@@ -53,6 +57,22 @@ class FakeVenueMarket:
         self.asked.append((instrument, timeframe, start_ns, end_ns))
         self._check()
         return tuple(bar for bar in self.candles.get(instrument, ()) if start_ns <= bar.open_time_ns < end_ns)
+
+    @property
+    def counts_trades(self) -> bool:
+        """Return whether the test wants it so."""
+        return self.is_counted
+
+    async def recover(self, instrument: str, start_ns: int, end_ns: int) -> Recovered:
+        """Return what the test says was traded; lost is what it says was lost, once."""
+        self._check()
+        if self.problem:
+            return Recovered(problem=self.problem)
+        since_ns = max(start_ns, self.listed_from_ns)
+        trades = tuple(one for one in self.listed.get(instrument, ()) if since_ns <= one.ts_event_ns < end_ns)
+        lost = tuple(one for one in trades if one.trade_id in self.lost)
+        self.lost -= {one.trade_id for one in lost}
+        return Recovered(trades=trades, lost=lost, whole_from_ns=since_ns)
 
     def clock_offset_ns(self) -> int:
         """Return 0: the clocks agree."""

@@ -48,14 +48,18 @@ class StepBuilder:
         return self._next_close_ns
 
     @property
-    def late(self) -> int:
-        """Return how many trades came after their bar was closed."""
-        return sum(builder.late for builder in self._builders.values())
+    def late_trades(self) -> dict[str, int]:
+        """Return how many trades of each market came after their bar was closed."""
+        return {name: builder.late for name, builder in self._builders.items() if builder.late}
 
     def on_trade(self, instrument: str, trade_id: str, time_ns: int, price: float, quantity: float) -> None:
         """Count a trade in; raises ValueError for a price or a quantity that is not a positive number."""
         closed = self._builders[instrument].add_trade(trade_id, time_ns, price, quantity)
         self._keep(instrument, closed)
+        self.on_time(instrument, time_ns)
+
+    def on_time(self, instrument: str, time_ns: int) -> None:
+        """Learn that a market went on, by a trade that is counted in later."""
         self._last_trade_ns[instrument] = max(time_ns, self._last_trade_ns[instrument])
 
     def on_gap(self, instrument: str, from_ns: int, reason: str) -> None:
@@ -70,6 +74,11 @@ class StepBuilder:
         if spans and spans[-1].until_ns is None:
             # At least one instant: what was lost was lost somewhere in it.
             spans[-1] = msgspec.structs.replace(spans[-1], until_ns=max(at_ns, spans[-1].from_ns + 1))
+
+    def on_proven(self, instrument: str, from_ns: int, until_ns: int) -> None:
+        """Learn that of [from, until) nothing is missing after all: whoever says so has counted it in."""
+        spans = self._spans[instrument]
+        self._spans[instrument] = [part for one in spans for part in _without(one, from_ns, until_ns)]
 
     def is_due(self, now_ns: int) -> bool:
         """Tell whether the next step may close: its time has come, and every market went on or had time to."""
@@ -108,3 +117,11 @@ class StepBuilder:
 
 def _reaches(span: Span, time_ns: int) -> bool:
     return span.until_ns is None or span.until_ns > time_ns
+
+
+def _without(span: Span, from_ns: int, until_ns: int) -> list[Span]:
+    if span.from_ns >= until_ns or not _reaches(span, from_ns):
+        return [span]
+    before = [Span(span.from_ns, from_ns, span.reason)] if span.from_ns < from_ns else []
+    after = [Span(until_ns, span.until_ns, span.reason)] if _reaches(span, until_ns) else []
+    return before + after

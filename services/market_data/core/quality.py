@@ -57,6 +57,17 @@ def release(state: QualityState) -> QualityState:
     return msgspec.structs.replace(state, frozen=None, price=None, suspects=0)
 
 
+def assess_late(state: QualityState, trade: Trade, limits: Limits) -> tuple[QualityState, Verdict]:
+    """Judge a trade that was lost and found again: it has the newest number, and an older time."""
+    channel = msgspec.structs.replace(state.trade, sequence=trade.sequence)
+    state, found = msgspec.structs.replace(state, trade=channel), checks.trade_values(trade)
+    if state.frozen is not None:
+        return state, verdict_of((*found, Finding.FROZEN), state.frozen)
+    if not found and state.price is not None and checks.is_jump(state.price, trade.price, limits.jump_factor_max):
+        return state, verdict_of((Finding.JUMP_SUSPECTED,), f"{trade.price!r} after {state.price!r}")
+    return state, verdict_of(found)
+
+
 def silence(state: QualityState, limits: Limits, now_ns: int) -> Verdict:
     """Judge a feed by the age of its last good message, whatever its socket says; nothing yet is no silence."""
     if state.seen_ns is None or now_ns - state.seen_ns <= limits.silence_ns_max:

@@ -61,7 +61,12 @@ def candle_of(instrument: str, bar: ClosedBar) -> Candle:
     )
 
 
-def differing(ours: Candle, theirs: Bar) -> tuple[str, ...]:
+def is_other(instrument: str, ours: ClosedBar, theirs: ClosedBar) -> bool:
+    """Tell whether two bars of one time say different things."""
+    return bool(differing(candle_of(instrument, ours), candle_of(instrument, theirs)))
+
+
+def differing(ours: Candle, theirs: Bar | Candle) -> tuple[str, ...]:
     """Return the names of the values in which a venue's candle differs from our bar of the same time."""
     found = [name for name in ("open", "high", "low", "close") if getattr(ours, name) != getattr(theirs, name)]
     if not math.isclose(ours.volume, theirs.volume, rel_tol=VOLUME_TOLERANCE, abs_tol=1e-12):

@@ -168,7 +168,8 @@ class MarketFeed:
         self._show("")
 
     def book(self) -> BookSnapshot | None:
-        """Return the best levels, or None unless the market is live."""
+        """Return the best levels, or None unless the market is live; its age is looked at now."""
+        self.check_age()
         top = self.builder.top(self._streams.book_levels) if self.state is FeedState.LIVE else None
         if top is None:
             return None

@@ -25,7 +25,7 @@ from shared.exchange.live.filters import MarketRules
 from shared.exchange.live.listing import Listing
 from shared.exchange.live.retry import full_jitter_s
 from shared.exchange.live.socket import LiveSocket, Timings, shards
-from shared.exchange.port import MarketSink, Streams
+from shared.exchange.port import MarketSink, Recovered, Streams
 from shared.messages import Bar, BookSnapshot, FeedState, Instrument
 
 VENUE = "binance"
@@ -168,6 +168,16 @@ class BinanceMarket:
                 break
             start_ms = rows[-1].open_ms + 1
         return tuple(found)
+
+    @property
+    def counts_trades(self) -> bool:
+        """Return True: a lost trade leaves a hole in the ids."""
+        return True
+
+    async def recover(self, instrument: str, start_ns: int, end_ns: int) -> Recovered:
+        """Answer that there is nothing to compare: what was lost shows in the trades' own count."""
+        del start_ns, end_ns
+        return Recovered(problem=f"{self.venue} counts its trades: a lost one of {instrument} shows by itself")
 
     def clock_offset_ns(self) -> int:
         """Return how far the venue's clock is ahead of ours, as measured last."""

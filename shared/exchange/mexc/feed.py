@@ -8,14 +8,17 @@ of the frame's time and the trade's place, so that a frame which comes twice has
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 from typing import Protocol
 
+import msgspec
+
 from shared.clock import NANOSECONDS_PER_MILLISECOND
 from shared.exchange.live.book import Applied, BookBuilder, Level
+from shared.exchange.mexc.tape import Listed, Tape
 from shared.exchange.mexc.words import SIDE_NUMBERS, VENUE
-from shared.exchange.port import MarketSink
+from shared.exchange.port import MarketSink, Recovered
 from shared.messages import Bbo, BookSnapshot, FeedState, Trade
 
 # So many frames back one that comes again is recognised.
@@ -73,6 +76,7 @@ class MarketFeed:
         self.instrument, self.market_id, self.has_book = instrument, market_id, has_book
         self._sink, self._levels, self._want_snapshot = sink, levels, want_snapshot
         self._builder = BookBuilder()
+        self._tape = Tape()
         self._frames: deque[int] = deque(maxlen=FRAMES_REMEMBERED)
         self._known: set[int] = set()
         self._trades_sent = self._bbos_sent = self._books_sent = 0
@@ -84,12 +88,17 @@ class MarketFeed:
         self.epoch = 0
         self.snapshot_levels = SNAPSHOT_LEVELS
         self.heard_ns = 0
-        self.rejected = 0
+        self.rejected = self.trades_lost = 0
 
     @property
     def needs_snapshot(self) -> bool:
         """Tell whether the stream is there and the book is not whole."""
         return self.has_book and self._is_up and not self._builder.is_whole
+
+    def book(self, now_ns: int, stale_after_ns: int) -> BookSnapshot | None:
+        """Return the best levels, or None unless the market is live; its age is looked at now."""
+        self.on_age(now_ns, stale_after_ns)
+        return self.newest if self._state is FeedState.LIVE else None
 
     @property
     def version(self) -> int:
@@ -136,13 +145,43 @@ class MarketFeed:
             if not (0.0 < price < inf and 0.0 < quantity < inf):
                 self.rejected += 1
                 continue
+            if self._tape.owes:
+                quantity = self._tape.fresh(deal.time, price, side, quantity)
+                if not quantity:
+                    continue
             place += 1
             time_ns = deal.time * NANOSECONDS_PER_MILLISECOND
             trade_id, number = f"{prefix}{place}", sequence + len(trades)
             trades.append(Trade(VENUE, instrument, trade_id, side, price, quantity, time_ns, recv_ns, number))
         self._same_ms, self._trades_sent = place, sequence + len(trades)
         if trades:
+            self._tape.add(trades)
             self._sink.on_trades(trades)
+
+    def recover(self, listed: Sequence[Listed], start_ns: int, end_ns: int, recv_ns: int) -> Recovered:
+        """Hold the venue's list of all trades in [start, end) next to those handed on; the lost ones are that now."""
+        try:
+            lacking = dict(self._tape.lacking(listed, start_ns, end_ns))
+        except ValueError as error:
+            return Recovered(problem=str(error))
+        trades: list[Trade] = []
+        lost: list[Trade] = []
+        for place, one in enumerate(listed):
+            # Not the stream's spelling of an id: these are of another account.
+            trade_id = f"{one.time_ms:x}r{self.trades_lost + len(lost)}.{place}"
+            time_ns = one.time_ms * NANOSECONDS_PER_MILLISECOND
+            trade = Trade(
+                VENUE, self.instrument, trade_id, one.side, one.price, one.quantity, time_ns, recv_ns, self._trades_sent
+            )
+            trades.append(trade)
+            if (quantity := lacking.get(place)) is not None:
+                lost.append(msgspec.structs.replace(trade, quantity=quantity))
+                self._tape.owe(one.time_ms, one.price, one.side, quantity)
+                self._trades_sent += 1
+        if lost:
+            self._tape.add(lost)
+            self.trades_lost += len(lost)
+        return Recovered(trades=tuple(trades), lost=tuple(lost), whole_from_ns=start_ns)
 
     def on_ticker(self, body: TickerBody, event_ms: int, recv_ns: int) -> None:
         """Take the best prices; a quote with one side, or crossed, is left out."""
@@ -159,10 +198,12 @@ class MarketFeed:
         self._bbos_sent = sequence + 1
         self._sink.on_bbo(Bbo(VENUE, self.instrument, bid, bid_quantity, ask, ask_quantity, time_ns, recv_ns, sequence))
 
-    def on_stream(self, is_up: bool, reason: str) -> None:
+    def on_stream(self, is_up: bool, reason: str, venue_ns: int = 0) -> None:
         """Learn that the market's subscriptions are there, or lost: the book then begins anew."""
         self.epoch += 1
         self._is_up = is_up
+        if is_up:
+            self._tape.begin(venue_ns)
         self._builder.reset()
         self.newest = None
         self._problem = reason if not is_up else "the book is being fetched"

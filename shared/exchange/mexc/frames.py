@@ -90,10 +90,11 @@ class PublicWire(ChannelWords):
     def __init__(
         self, channels: Sequence[str], feeds: Mapping[str, MarketFeed], *,
         on_state: Callable[["PublicWire", bool, str], None], on_no: Callable[["PublicWire", str, str], None],
-        now_ns: Callable[[], int] = wall_ns,
+        now_ns: Callable[[], int] = wall_ns, offset_ns: Callable[[], int] = lambda: 0,
     ) -> None:  # fmt: skip
         super().__init__(channels)
         self.feeds, self._on_state, self._on_no, self._now_ns = feeds, on_state, on_no, now_ns
+        self._offset_ns = offset_ns
         self._is_up = False
         self.unread = 0
 
@@ -155,8 +156,8 @@ class PublicWire(ChannelWords):
         self._on_state(self, False, reason)
 
     def _begin(self, feed: MarketFeed) -> None:
-        feed.heard_ns = self._now_ns()
-        feed.on_stream(True, "")
+        feed.heard_ns = now_ns = self._now_ns()
+        feed.on_stream(True, "", now_ns + self._offset_ns())
 
     def _lacks(self, market_id: str) -> bool:
         return any(channel.rpartition("@")[2] == market_id for channel in self.refused)

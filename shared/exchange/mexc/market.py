@@ -8,6 +8,7 @@ MEXC streams candles while they are open and does not mark the last word, so clo
 
 import asyncio
 from collections.abc import Coroutine, Mapping, Sequence
+from math import inf
 from random import Random
 
 from shared.clock import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, wall_ns
@@ -22,10 +23,11 @@ from shared.exchange.mexc.feed import MarketFeed
 from shared.exchange.mexc.frames import PublicWire
 from shared.exchange.mexc.markets import Markets
 from shared.exchange.mexc.rest import MexcRest
-from shared.exchange.mexc.shapes import DepthInfo
-from shared.exchange.mexc.words import DEALS, DEPTH, SUBSCRIPTIONS_PER_SOCKET, TICKER, VENUE, WS_URL
-from shared.exchange.port import MarketSink, Streams
-from shared.messages import Bar, BookSnapshot, FeedState, Instrument
+from shared.exchange.mexc.shapes import DepthInfo, PublicTradeInfo
+from shared.exchange.mexc.tape import Listed
+from shared.exchange.mexc.words import DEALS, DEPTH, SUBSCRIPTIONS_PER_SOCKET, TICKER, TRADES_LISTED, VENUE, WS_URL
+from shared.exchange.port import MarketSink, Recovered, Streams
+from shared.messages import Bar, BookSnapshot, FeedState, Instrument, Side
 
 AGES_EVERY_S = 0.5
 # A snapshot that is older than the changes is asked for again soon, then at the pace of any failure.
@@ -39,6 +41,7 @@ class MexcMarket:
 
     def __init__(self, config: WireConfig, *, random: Random | None = None) -> None:
         self._config, self._random = config, random or Random()
+        self._stale_after_ns = int(config.stale_after_s * NANOSECONDS_PER_SECOND)
         self._open_rest: MexcRest | None = None
         self._markets = Markets()
         self._feeds: dict[str, MarketFeed] = {}
@@ -102,9 +105,9 @@ class MexcMarket:
             self._spawn(candles.run())
 
     def book(self, instrument: str) -> BookSnapshot | None:
-        """Return the best levels, or None while the book is not known to be whole."""
+        """Return the best levels, or None while the book is not known to be whole and fresh."""
         feed = self._feeds.get(instrument)
-        return feed.newest if feed is not None else None
+        return feed.book(wall_ns(), self._stale_after_ns) if feed is not None else None
 
     async def bars(self, instrument: str, timeframe: str, start_ns: int, end_ns: int) -> tuple[Bar, ...]:
         """Return the venue's closed candles that open in [start, end), oldest first.
@@ -116,6 +119,38 @@ class MexcMarket:
         if not rest.clock.is_measured:
             await rest.clock.measure()
         return await self._markets.bars(rest, instrument, timeframe, start_ns, end_ns)
+
+    @property
+    def counts_trades(self) -> bool:
+        """Return False: MEXC numbers no trades."""
+        return False
+
+    async def recover(self, instrument: str, start_ns: int, end_ns: int) -> Recovered:
+        """Ask what was traded in [start, end) of an opened market, to find what the stream lost.
+
+        MEXC lists its last 1000 trades: of a longer time the end is answered. Raises UnavailableError.
+        """
+        feed = self._feeds.get(instrument)
+        if feed is None:
+            return Recovered(problem=f"{instrument} was not opened")
+        params: dict[str, str | int] = {"symbol": feed.market_id, "limit": TRADES_LISTED}
+        try:
+            rows = await self._rest().read("trades", list[PublicTradeInfo], params)
+        except RejectedError as error:
+            return Recovered(problem=str(error))
+        # Newest first; those of one millisecond keep their order.
+        listed = [_listed(one) for one in reversed(rows)]
+        if listed and listed[0].time_ms > listed[-1].time_ms:
+            listed.reverse()
+        if len(rows) >= TRADES_LISTED:
+            # Of the oldest millisecond some may be left out.
+            start_ns = max(start_ns, (listed[0].time_ms + 1) * NANOSECONDS_PER_MILLISECOND)
+        if start_ns >= end_ns:
+            return Recovered(problem=f"more than {TRADES_LISTED} trades came since")
+        if not all(0.0 < one.price < inf and 0.0 < one.quantity < inf for one in listed):
+            return Recovered(problem="the venue lists a trade that no market can have")
+        wanted = [one for one in listed if start_ns <= one.time_ms * NANOSECONDS_PER_MILLISECOND < end_ns]
+        return feed.recover(wanted, start_ns, end_ns, wall_ns())
 
     def clock_offset_ns(self) -> int:
         """Return how far the venue's clock is ahead of ours, as measured last."""
@@ -176,7 +211,10 @@ class MexcMarket:
 
     def _add_socket(self, number: int, channels: list[str], by_id: Mapping[str, MarketFeed]) -> None:
         ids = dict.fromkeys(channel.rpartition("@")[2] for channel in channels)
-        wire = PublicWire(channels, {one: by_id[one] for one in ids}, on_state=self._on_state, on_no=self._on_refused)
+        wire = PublicWire(
+            channels, {one: by_id[one] for one in ids}, on_state=self._on_state, on_no=self._on_refused,
+            offset_ns=self.clock_offset_ns,
+        )  # fmt: skip
         config = self._config
         socket = LiveSocket(
             f"{VENUE} market data {number + 1}", self._address, wire, self._rest().session, timings_of(config),
@@ -248,12 +286,11 @@ class MexcMarket:
             self._fetching.discard(feed.instrument)
 
     async def _watch_ages(self) -> None:
-        stale_after_ns = int(self._config.stale_after_s * NANOSECONDS_PER_SECOND)
         while True:
             await asyncio.sleep(min(AGES_EVERY_S, self._config.stale_after_s / 4))
             now_ns = wall_ns()
             for feed in self._feeds.values():
-                feed.on_age(now_ns, stale_after_ns)
+                feed.on_age(now_ns, self._stale_after_ns)
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(work)
@@ -273,6 +310,10 @@ def timings_of(config: WireConfig) -> Timings:
 async def _say_later(socket: LiveSocket, text: str, wait_s: float) -> None:
     await asyncio.sleep(wait_s)
     await socket.say(text)
+
+
+def _listed(one: PublicTradeInfo) -> Listed:
+    return Listed(one.time, one.price, one.qty, Side.SELL if one.is_buyer_maker else Side.BUY)
 
 
 def _floats(levels: list[tuple[str, str]]) -> list[tuple[float, float]]:

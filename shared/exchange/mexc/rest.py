@@ -37,7 +37,10 @@ RECV_WINDOW_MS = 5_000
 OK = 200
 # Each endpoint takes 500 in ten seconds, by weight; others may ask for the account, too.
 WEIGHT_PER_10_S, WEIGHT_BURST = 450.0, 150.0
-WEIGHTS = {"exchangeInfo": 25, "depth": 3, "account": 10, "myTrades": 10, "allOrders": 10, "order": 2, "openOrders": 3}
+WEIGHTS = {
+    "exchangeInfo": 25, "depth": 3, "trades": 5, "account": 10, "myTrades": 10, "allOrders": 10, "order": 2,
+    "openOrders": 3,
+}  # fmt: skip
 Params = Mapping[str, str | int]
 
 

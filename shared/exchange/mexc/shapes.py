@@ -119,6 +119,15 @@ class TradeInfo(msgspec.Struct, frozen=True, rename="camel"):
     client_order_id: str | None = None
 
 
+class PublicTradeInfo(msgspec.Struct, frozen=True, rename="camel"):
+    """State a trade of a market; MEXC gives it no id."""
+
+    price: float
+    qty: float
+    time: int
+    is_buyer_maker: bool
+
+
 class ListenKey(msgspec.Struct, frozen=True, rename="camel"):
     """Open the account's stream."""
 

@@ -30,7 +30,7 @@ INTERVALS: Mapping[str, tuple[str, int]] = {
     "1m": ("1m", MINUTE), "5m": ("5m", 5 * MINUTE), "15m": ("15m", 15 * MINUTE), "30m": ("30m", 30 * MINUTE),
     "1h": ("60m", HOUR), "4h": ("4h", 4 * HOUR), "1d": ("1d", DAY),
 }  # fmt: skip
-BARS_PER_PAGE = 500
+BARS_PER_PAGE, TRADES_LISTED = 500, 1_000
 
 SIDES = {"BUY": Side.BUY, "SELL": Side.SELL}
 SIDE_WORDS = {side: word for word, side in SIDES.items()}

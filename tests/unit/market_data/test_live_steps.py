@@ -63,7 +63,7 @@ def test_a_late_trade_changes_no_bar_and_is_counted() -> None:
     trade(steps, ONE, 3)
     steps.close()
     trade(steps, ONE, 9)
-    assert steps.late == 1
+    assert steps.late_trades == {ONE: 1}
     assert steps.close().bars == {}
 
 

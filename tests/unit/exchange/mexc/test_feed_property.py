@@ -82,7 +82,7 @@ class World:
         assert newest.asks == tuple(asks[:LEVELS])
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(steps=st.lists(STEP, max_size=60))
 def test_a_served_book_is_the_venues_whatever_happens_to_the_frames(
     steps: list[tuple[str, list[tuple[int, int]] | None]],
