@@ -40,7 +40,11 @@ def test_volume_cap_fills_in_part_and_a_bar_without_volume_not_at_all() -> None:
     fill = fill_market(MARKET, BUY, MODEL, close=Decimal(100), available=available, quantity=Decimal(2))
     assert (fill.quantity, fill.unfilled_quantity) == (Decimal("1.234"), Decimal("0.766"))
     assert volume_available(MARKET, Decimal("12.3456"), MODEL, Decimal("1.234")) == 0
-    empty = fill_market(MARKET, BUY, MODEL, close=Decimal(100), available=Decimal(0), quantity=Decimal(2))
+    # Nothing traded, so nothing of it could have been ours.
+    none = volume_available(MARKET, Decimal(0), MODEL)
+    assert none == 0
+    assert volume_available(MARKET, Decimal(0), MODEL, Decimal("1.234")) == 0
+    empty = fill_market(MARKET, BUY, MODEL, close=Decimal(100), available=none, quantity=Decimal(2))
     assert (empty.quantity, empty.fee, empty.unfilled_quantity) == (0, 0, Decimal(2))
 
 

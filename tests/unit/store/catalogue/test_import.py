@@ -232,6 +232,8 @@ def test_the_mexc_history_comes_in_twice_and_once(tmp_path: Path) -> None:
     assert len(holes) == 44
     zero = [one for key in catalogue.series() for one in verify(catalogue, key) if one.check is Check.ZERO_VOLUME]
     assert sum(one.count for one in zero) == 166
+    empty = sum(catalogue.read(key, columns=["quote_volume"])["quote_volume"].null_count for key in catalogue.series())
+    assert empty == 14_346
 
 
 @pytest.mark.parametrize("coin", ["COCOS", "SUN", "BTCST"])
