@@ -6,8 +6,9 @@ Never: a transfer while an order or its outcome may explain the difference; a pr
 
 from decimal import Decimal
 
+from services.execution.balances import Difference
 from services.execution.desk import Desk
-from services.execution.recovery import Difference, Findings, Recovery
+from services.execution.recovery import Findings, Recovery
 from shared.domain.money import plain, subtract
 from shared.messages import TradingState
 
@@ -26,13 +27,15 @@ async def adopt(desk: Desk, recovery: Recovery, reference: str) -> tuple[list[Di
         raise NotNowError("trading is not halted: `cascade halt` first, so that no fill comes in between")
     if not desk.is_stream_live:
         raise NotNowError("the account's stream is down: wait until `cascade status` calls it reconciled")
+    differences = await recovery.settle_by_operator()
     if open_orders := books.open_orders():
         raise NotNowError(f"{len(open_orders)} orders are open, their fills may explain it: wait, or cancel them")
-    differences = await recovery.differences()
     quote, marks = books.ledger.quote_asset, books.marks()
     changes: dict[str, tuple[Decimal, Decimal]] = {}
     for one in differences:
         price = Decimal(1) if one.asset == quote else marks.get(f"{one.asset}-{quote}")
+        if price is None and one.asset in books.fee_assets:
+            price = await recovery.worth(one.asset)
         if price is None:
             raise NotNowError(f"{one.asset} has no price yet: wait for its next bar")
         changes[one.asset] = (subtract(one.held, one.booked), price)

@@ -4,14 +4,14 @@ In: steps made by the core. Out: orders, balances and marks. Never: a step in me
 after a step that the disk refused.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 
 from services.execution.core.booking import Booked
 from services.execution.core.orders import Order
 from services.execution.core.transitions import OPEN_STATES
 from services.execution.journal import Journal
-from shared.domain.ledger import Ledger
+from shared.domain.ledger import Ledger, LedgerEntry
 from shared.errors import IntegrityError
 from shared.messages import OrderState
 
@@ -31,6 +31,9 @@ class Books:
         self._marks = journal.marks()
         self._closed_ns = journal.number(CLOSED_NS)
         self._broken = False
+        # The assets of the stack's markets; None for whatever the account holds.
+        self.traded: frozenset[str] | None = None
+        self._fees_in = {entry.fee_asset for entry in self.ledger.entries if _is_third(entry, quote_asset)}
         for order in self._open.values():
             for fill in order.fills:
                 if self.ledger.entry(f"fill:{fill.fill_id}") is None:
@@ -51,13 +54,18 @@ class Books:
         """Tell whether bars of a market step came whose end did not yet: marks are of two times now."""
         return self.seen_ns > self.closed_ns
 
+    @property
+    def fee_assets(self) -> frozenset[str]:
+        """Return the assets that fees were taken in and that the stack does not trade, for example BNB or MX."""
+        return frozenset() if self.traded is None else frozenset(self._fees_in - self.traded)
+
     def order(self, intent_id: str) -> Order | None:
         """Return the order of an intent, or None."""
         return self.journal.order(intent_id)
 
     def order_at_venue(self, client_order_id: str | None, venue_order_id: str) -> Order | None:
         """Return the order that the venue speaks of, or None when it is not ours."""
-        if client_order_id is not None:
+        if client_order_id:
             return self._open.get(client_order_id) or self.journal.order_by_client_id(client_order_id)
         return self.journal.order_by_venue_id(venue_order_id)
 
@@ -104,6 +112,7 @@ class Books:
         except BaseException:
             self._broken = True
             raise
+        self._fees_in |= {entry.fee_asset for entry in booked.entries if _is_third(entry, self.ledger.quote_asset)}
         if order.state in OPEN_STATES:
             self._open[order.client_order_id] = order
         else:
@@ -147,10 +156,13 @@ class Books:
             self.journal.set_number(OPENED_SEQUENCE, trade_sequence)
             self.journal.set_number(OPENED, 1)
 
-    def adopt(self, reference: str, changes: Mapping[str, tuple[Decimal, Decimal]], at_ns: int) -> None:
+    def adopt(
+        self, reference: str, changes: Mapping[str, tuple[Decimal, Decimal]], at_ns: int, *, settles: bool = True
+    ) -> None:
         """Book money that came from outside or went there (asset -> signed amount, price in quote units), all at once.
 
-        What was noted as contradictions is settled by it. Raises IntegrityError for what the ledger cannot book.
+        What was noted as contradictions is settled by it, unless `settles` is False. Raises IntegrityError for what
+        the ledger cannot book.
         """
         entries = [
             self.ledger.book_transfer(f"{reference}-{asset}", asset, amount, price, at_ns)
@@ -161,7 +173,8 @@ class Books:
                 for entry in entries:
                     if entry is not None:
                         self.journal.add_entry(entry)
-                self.journal.resolve_incidents()
+                if settles:
+                    self.journal.resolve_incidents()
         except BaseException:
             self._broken = True
             raise
@@ -190,12 +203,28 @@ class Books:
                 self.journal.set_number(CLOSED_NS, close_time_ns)
             self._closed_ns = close_time_ns
 
-    @property
-    def trade_sequence(self) -> int:
-        """Return the venue's last trade that is booked, by its sequence."""
-        return self.journal.number(TRADE_SEQUENCE)
+    def trade_sequence(self, market: str | None = None) -> int:
+        """Return the venue's last trade that is booked, by its sequence; of one market or (None) of all."""
+        return self.journal.number(_sequence_key(market))
 
-    def set_trade_sequence(self, sequence: int) -> None:
+    def set_trade_sequence(self, sequence: int, market: str | None = None) -> None:
         """Remember that every trade up to `sequence` is booked; losing this only books them again, to no effect."""
         with self.journal.step(durable=False):
-            self.journal.set_number(TRADE_SEQUENCE, sequence)
+            self.journal.set_number(_sequence_key(market), sequence)
+
+    def know_markets(self, markets: Iterable[str]) -> None:
+        """Begin to count each market's trades by itself; one that is new begins with the newest trade of all."""
+        known = self.journal.numbers(TRADE_SEQUENCE)
+        new = [market for market in markets if _sequence_key(market) not in known]
+        if new:
+            with self.journal.step():
+                for market in new:
+                    self.journal.set_number(_sequence_key(market), max(known.values(), default=0))
+
+
+def _sequence_key(market: str | None) -> str:
+    return TRADE_SEQUENCE if market is None else f"{TRADE_SEQUENCE}.{market}"
+
+
+def _is_third(entry: LedgerEntry, quote_asset: str) -> bool:
+    return bool(entry.fee) and entry.fee_asset not in (entry.asset, quote_asset)

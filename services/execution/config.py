@@ -1,10 +1,19 @@
 """Execution's settings: how paper fills are priced, and how patient it is with a venue."""
 
 from decimal import Decimal
+from enum import StrEnum
 
 import msgspec
 
 from shared.matching import FeeSchedule, FillModel
+
+
+class ForeignOrders(StrEnum):
+    """Name what is done about orders in the account that this stack did not place."""
+
+    HALT = "halt"
+    LEAVE_ALONE = "leave_alone"
+
 
 _SHARE_EXAMPLE = "a share, for example 0.001 for 0.1 %"
 # A value beyond these is a slip of the finger (a percentage for a share, milliseconds for seconds).
@@ -32,6 +41,8 @@ class ExecutionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `resend_same_id` such an order is sent again under the same client order id while its approval holds: right only
     for a venue that never executes one id twice, as the paper venue. An approval waits up to `market_lag_timeout_s`
     for the market time that it was decided on. `cancel_on_stop` cancels resting orders at a clean stop.
+    `foreign_orders`: an order or a trade in the account that this stack did not make halts trading (`halt`), or is left
+    alone (`leave_alone`); what it changes in the balances of the stack's assets halts in either case.
     """
 
     half_spread_bps: Decimal = Decimal(1)
@@ -47,6 +58,7 @@ class ExecutionConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     venue_timeout_s: float = 5.0
     market_lag_timeout_s: float = 60.0
     cancel_on_stop: bool = False
+    foreign_orders: ForeignOrders = ForeignOrders.HALT
 
     def __post_init__(self) -> None:
         for name, (least, most, fix) in _RANGES.items():

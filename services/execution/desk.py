@@ -21,7 +21,15 @@ from shared.bus import subjects
 from shared.bus.port import Bus, Delivery
 from shared.bus.streams import RISK
 from shared.clock import Clock, monotonic_ns, wall_ns
-from shared.exchange.port import SimulatedVenue, VenueExecution
+from shared.domain.instruments import split_symbol
+from shared.errors import RejectedError
+from shared.exchange.port import (
+    RefusedQuestionError,
+    SimulatedVenue,
+    VenueExecution,
+    VenueRejectCode,
+    refusal_code,
+)
 from shared.logs import Log
 from shared.messages import OrderApproved, RiskHalt, RiskState, TradingState
 
@@ -85,9 +93,10 @@ class Desk:
         self.is_stream_live = True
         self.stream_losses = 0
         self.look_again = asyncio.Event()
-        # The assets whose balances must agree with the ledger; None for all.
-        self.assets: frozenset[str] | None = None
+        # The markets of a venue at a wire, which are asked about one by one.
+        self.markets: tuple[str, ...] = ()
         self.mismatch: str | None = None
+        self.key_refusal: str | None = None
         self.events_by_state: Counter[str] = Counter()
         self._risk_sequence = 0
 
@@ -95,7 +104,12 @@ class Desk:
     def halt_reason(self) -> str | None:
         """Return why execution itself refuses new orders, or None."""
         incidents = self.books.journal.open_incidents()
-        return incidents[0] if incidents else self.mismatch
+        return incidents[0] if incidents else self.key_refusal or self.mismatch
+
+    def trade_in(self, markets: tuple[str, ...]) -> None:
+        """Name the stack's markets at a wire: their assets' balances must agree with the ledger."""
+        self.markets = markets
+        self.books.traded = frozenset(part for symbol in markets for part in split_symbol(symbol))
 
     def now_ns(self) -> int:
         """Return the time that decisions go by: the market's in a replay."""
@@ -135,12 +149,24 @@ class Desk:
         async with asyncio.timeout(self.config.venue_timeout_s):
             return await work
 
+    async def ask_of_market[T](self, market: str, work: Awaitable[T], nothing: T) -> T:
+        """Await a venue's answer about one of the stack's markets; `nothing` when it knows no such market any more."""
+        try:
+            return await self.call(work)
+        except (RejectedError, RefusedQuestionError) as error:
+            if refusal_code(error) is not VenueRejectCode.INSTRUMENT_UNKNOWN or market not in self.markets:
+                raise
+            self.log.warning("market_gone", instrument=market, error=str(error))
+            return nothing
+
     async def commit(self, booked: Booked, *, approval_id: str | None = None) -> Order:
-        """Journal a step; a contradiction in it demands a halt."""
+        """Journal a step; a contradiction in it demands a halt, a fill that waits for its fee a look at everything."""
         order = self.books.commit(booked, approval_id=approval_id, at_ns=self.now_ns())
         self.events_by_state.update(event.state.value for event in booked.events)
         if booked.problem is not None:
             await self.demand_halt(booked.problem)
+        elif booked.waits and self.halt_reason is None:
+            self.look_again.set()
         return order
 
     async def demand_halt(self, detail: str) -> None:

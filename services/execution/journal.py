@@ -210,6 +210,11 @@ class Journal:
         row = self._open.execute("SELECT value FROM meta WHERE key = ?", (f"number.{key}",)).fetchone()
         return 0 if row is None else int(row[0])
 
+    def numbers(self, prefix: str) -> dict[str, int]:
+        """Return the numbers whose keys begin with `prefix`, by key."""
+        rows = self._open.execute("SELECT key, value FROM meta WHERE key GLOB ?", (f"number.{prefix}*",))
+        return {key.removeprefix("number."): int(value) for key, value in rows}
+
     def open_incidents(self) -> list[str]:
         """Return what is noted and not resolved, oldest first."""
         rows = self._open.execute("SELECT detail FROM incidents WHERE resolved = 0 ORDER BY id")

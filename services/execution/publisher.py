@@ -62,6 +62,7 @@ class Publisher:
             venue=self._venue,
             account=self._account,
             as_of_ns=books.closed_ns,
+            traded=books.traded,
         )
 
     def _due_snapshot(self, *, repeat: bool) -> str | None:

@@ -4,29 +4,30 @@ In: the venue's orders, trades and balances. Out: outcomes by evidence, booked f
 Never: an order taken for rejected because one question failed, a trade invented to explain a balance.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
 
 import msgspec
 
+from services.execution.attention import Attention
+from services.execution.balances import Balances, Difference
 from services.execution.cancels import Cancels
-from services.execution.core.booking import Booked, book_report, book_state, book_trade
+from services.execution.core.booking import Booked, book_report, book_state
 from services.execution.core.bounds import check
 from services.execution.core.evidence import Misses
 from services.execution.core.orders import Order
 from services.execution.desk import Desk
-from services.execution.submission import Submission
-from shared.domain.money import ZERO, plain
+from services.execution.submission import Submission, refused_key
+from services.execution.trades import REMEDY, PriceOf, Trades, no_price, note_foreign
 from shared.errors import DecodeError, RejectedError, UnavailableError, UnknownOutcomeError
-from shared.exchange.port import VenueOrder, VenueTrade
+from shared.exchange.port import VenueOrder, VenueRejectCode, refusal_code
 from shared.messages import OrderState, TradingState
 
-PAGE = 1_000
-LOOK_AGAIN_S = (0.0, 0.5, 1.0)
 # So many times longer than without one an order is waited for while a trade of nobody's may be its own.
 UNCLAIMED_SPANS = 20
 HALTED = "trading is halted"
+# One refusal of a key may be the venue's own trouble; so many passes in a row are not.
+KEY_REFUSALS_MIN = 3
 _IN_QUESTION = (OrderState.SUBMITTED, OrderState.UNKNOWN, OrderState.PENDING_CANCEL)
 NO_ANSWER = (UnavailableError, UnknownOutcomeError, RejectedError, DecodeError, TimeoutError, OSError, ValueError)
 
@@ -37,17 +38,6 @@ class Findings(msgspec.Struct, frozen=True):
     conclusive: bool
     detail: str
     unresolved: tuple[str, ...] = ()
-
-
-class Difference(msgspec.Struct, frozen=True):
-    """Hold what the venue has of an asset and what the ledger has booked."""
-
-    asset: str
-    held: Decimal
-    booked: Decimal
-
-    def __str__(self) -> str:
-        return f"{self.asset} at the venue {plain(self.held)}, booked {plain(self.booked)}"
 
 
 OpenBooks = Callable[[Desk], Awaitable[str | None]]
@@ -61,7 +51,12 @@ class Recovery:
     """Reconcile; the caller has the turn. `open_books` says why the account's books cannot be opened yet, or None."""
 
     def __init__(
-        self, desk: Desk, submission: Submission, cancels: Cancels, open_books: OpenBooks = _already_open
+        self,
+        desk: Desk,
+        submission: Submission,
+        cancels: Cancels,
+        open_books: OpenBooks = _already_open,
+        price_of: PriceOf = no_price,
     ) -> None:
         self._desk = desk
         self._open_books = open_books
@@ -69,8 +64,10 @@ class Recovery:
         self._cancels = cancels
         # Kept in memory alone: after a restart the counting begins anew, which only makes it more careful.
         self._misses: dict[str, Misses] = {}
-        # Markets with a trade of which it is not known yet whose it is.
-        self._unclaimed: set[str] = set()
+        self._trades = Trades(desk, price_of)
+        self._balances = Balances(desk, self._trades)
+        self._attention = Attention(desk)
+        self._key_refusals = 0
 
     async def run(self) -> Findings:
         """Resolve what is unknown, book what is missing, compare the balances. A second pass at once finds nothing."""
@@ -79,16 +76,13 @@ class Recovery:
         try:
             if (obstacle := await self._open_books(desk)) is not None:
                 return Findings(False, obstacle, self._unresolved())
-            await self._ask_for_orders_in_question()
-            resting = await desk.call(desk.venue.open_orders())
-            await self._match_resting(resting)
-            await self.pull_trades()
-            await self._conclude_absences()
-            desk.mismatch = await self._mismatch()
+            await self._look()
         except NO_ANSWER as error:
             # An answer that did not come is no answer: nothing follows from it.
             desk.log.warning("reconciliation_inconclusive", error=repr(error))
+            await self._on_refusal(error)
             return Findings(False, f"no answer: {error!r}", self._unresolved())
+        self._key_refusals, desk.key_refusal = 0, None
         if not desk.is_stream_live or desk.stream_losses != losses:
             # What the stream lost while we asked, these answers may lack.
             return Findings(False, "the account's stream was not up all the time", self._unresolved())
@@ -99,49 +93,66 @@ class Recovery:
         return Findings(True, desk.halt_reason or "books and venue agree", self._unresolved())
 
     async def pull_trades(self) -> None:
-        """Book every trade of the account that is not booked yet, in the venue's order."""
-        desk = self._desk
-        while True:
-            trades = await desk.call(desk.venue.trades_since(desk.books.trade_sequence, limit=PAGE))
-            are_booked = [await self._book_trade(trade) for trade in trades]
-            self._unclaimed = {
-                trade.instrument for trade, is_booked in zip(trades, are_booked, strict=True) if not is_booked
-            }
-            if trades and all(are_booked):
-                desk.books.set_trade_sequence(trades[-1].sequence)
-            if desk.simulated is None or len(trades) < PAGE:
-                # A wire venue says everything at once, and says the newest ones again next time.
-                return
+        """Book every trade of a simulated account that is not booked yet, in the venue's order."""
+        await self._trades.pull()
+
+    async def settle_by_operator(self) -> list[Difference]:
+        """Book the fills that wait for a fee, since balances changed from outside; return what differs then."""
+        markets = {order.intent.instrument for order in self._desk.books.open_orders()}
+        await self._trades.pull(sorted(markets), by_operator=True)
+        return await self._balances.differences()
+
+    async def worth(self, asset: str) -> Decimal:
+        """Return an asset's price to book it at; zero when none is to be had."""
+        return await self._trades.worth(asset)
+
+    def suspect(self, market: str) -> None:
+        """Look soon, and at this market too."""
+        self._attention.suspect(market)
+        self._desk.look_again.set()
 
     async def take(self, order: Order, report: VenueOrder) -> Order:
         """Book what the venue says of an order of ours; while trading is halted it is cancelled."""
         return await self._take(order, report)
 
-    async def _book_trade(self, trade: VenueTrade) -> bool:
-        """Book one trade of the account; False while it is not known yet whose it is."""
+    async def _look(self) -> None:
+        desk, attention = self._desk, self._attention
+        desk.books.know_markets(desk.markets)
+        attention.begin()
+        await self._ask_for_orders_in_question()
+        await self._match_resting(await self._resting())
+        await self._trades.pull(attention.for_trades())
+        await self._conclude_absences()
+        desk.mismatch = await self._balances.mismatch()
+        attention.end()
+
+    async def _on_refusal(self, error: BaseException) -> None:
+        if refusal_code(error) is not VenueRejectCode.PERMISSION:
+            return
+        self._key_refusals += 1
+        if self._key_refusals >= KEY_REFUSALS_MIN:
+            self._desk.key_refusal = refused_key(str(error))
+            await self._desk.demand_halt(self._desk.key_refusal)
+
+    async def _resting(self) -> tuple[VenueOrder, ...]:
         desk = self._desk
-        order = desk.books.order_at_venue(trade.client_order_id, trade.venue_order_id)
-        if order is not None:
-            booked = book_trade(order, trade.venue_order_id, trade.fill, desk.books.ledger, desk.now_ns())
-            await self._commit(order, booked)
-            return True
-        if desk.simulated is None and trade.sequence <= desk.books.opened_sequence:
-            return True
-        if trade.client_order_id is None and desk.books.uncertain_on(trade.instrument) is not None:
-            # It may be of the order whose name at the venue we have not heard yet.
-            return False
-        detail = f"trade {trade.fill.fill_id} of {trade.instrument} is of no order of ours"
-        if not self._desk.books.journal.knows_incident(detail):
-            # A venue at a wire tells its newest trades again and again: what a person has settled stays settled.
-            await self._note(detail)
-        return True
+        if desk.simulated is not None:
+            return await desk.call(desk.venue.open_orders())
+        found: list[VenueOrder] = []
+        for market in self._attention.for_orders():
+            found += await desk.ask_of_market(market, desk.venue.open_orders(market), ())
+        return tuple(found)
+
+    async def _query(self, order: Order) -> VenueOrder | None:
+        desk, market = self._desk, order.intent.instrument
+        return await desk.ask_of_market(market, desk.venue.query(order.client_order_id, market), None)
 
     async def _ask_for_orders_in_question(self) -> None:
         desk = self._desk
         for order in desk.books.open_orders():
             if order.state not in _IN_QUESTION and order.closing is None:
                 continue
-            report = await desk.call(desk.venue.query(order.client_order_id, order.intent.instrument))
+            report = await self._query(order)
             if report is not None:
                 await self._take(order, report)
             elif order.state in (OrderState.SUBMITTED, OrderState.UNKNOWN) and self._may_resend(order):
@@ -152,20 +163,25 @@ class Recovery:
 
     async def _match_resting(self, resting: tuple[VenueOrder, ...]) -> None:
         desk = self._desk
-        seen = {report.client_order_id for report in resting}
+        seen: set[str] = set()
         for report in resting:
             order = desk.books.order_at_venue(report.client_order_id, report.venue_order_id)
-            if order is None:
-                await self._note(f"order {report.venue_order_id} of {report.instrument} is none of ours")
-            else:
+            if order is not None:
+                seen.add(order.client_order_id)
                 order = await self._take(order, report)
                 if order.state.is_terminal:
                     # The venue holds what we had given up: nobody plans with it any more.
                     await self._cancels.cancel(order, "found after it was given up")
+            elif not report.client_order_id and desk.books.uncertain_on(report.instrument) is not None:
+                # A venue does not always say the name: it may be the order of which nothing is known yet.
+                self._trades.unclaimed.add(report.instrument)
+            else:
+                name = f"order {report.venue_order_id} of {report.instrument} is none of ours"
+                await note_foreign(desk, name, f"{name}: cancel it at the venue, or leave it there; {REMEDY}")
         for order in desk.books.open_orders():
             if order.client_order_id in seen or order.state in _IN_QUESTION:
                 continue
-            answer = await desk.call(desk.venue.query(order.client_order_id, order.intent.instrument))
+            answer = await self._query(order)
             if answer is None:
                 await self._miss(order)
             else:
@@ -174,6 +190,11 @@ class Recovery:
     async def _take(self, order: Order, report: VenueOrder) -> Order:
         desk = self._desk
         self._misses.pop(order.client_order_id, None)
+        if not report.client_order_id and report.venue_order_id == order.venue_order_id:
+            # Known by the venue's own id: it did not say ours.
+            report = msgspec.structs.replace(report, client_order_id=order.client_order_id)
+        if report.filled_quantity > order.filled_quantity:
+            self._attention.suspect(order.intent.instrument)
         booked = book_report(order, report, desk.books.ledger, desk.now_ns())
         order = await self._commit(order, booked)
         is_to_go = desk.state is TradingState.HALTED or order.state is OrderState.PENDING_CANCEL
@@ -182,7 +203,7 @@ class Recovery:
         return order
 
     async def _commit(self, before: Order, booked: Booked) -> Order:
-        if booked.order == before and booked.problem is None:
+        if booked.order == before and booked.problem is None and not booked.waits:
             return before
         return await self._desk.commit(booked)
 
@@ -199,7 +220,7 @@ class Recovery:
             misses = self._misses.get(order.client_order_id)
             if misses is None or not misses.are_enough(config.misses_min, config.misses_span_s):
                 continue
-            is_claimed = order.venue_order_id is not None or order.intent.instrument not in self._unclaimed
+            is_claimed = order.venue_order_id is not None or order.intent.instrument not in self._trades.unclaimed
             if not is_claimed and not misses.are_enough(config.misses_min, config.misses_span_s * UNCLAIMED_SPANS):
                 # The trade may be this order's: it exists then, and the venue does not show it yet. After so long
                 # the trade is somebody else's, which halts.
@@ -210,41 +231,6 @@ class Recovery:
                 state, reason = OrderState.CANCELED, f"the venue has forgotten it: {misses.count} times not found"
             del self._misses[order.client_order_id]
             await self._desk.commit(self._moved(order, state, reason))
-
-    async def _mismatch(self) -> str | None:
-        if self._desk.books.uncertain_orders():
-            # What is unknown may explain a difference; its instruments are blocked until it is known.
-            return self._desk.mismatch
-        differences = await self.differences()
-        return f"balances differ from the ledger: {'; '.join(map(str, differences))}" if differences else None
-
-    async def differences(self) -> list[Difference]:
-        """Return where balances and ledger differ, after looking again: trades and balances may lag behind."""
-        differences = await self._compare()
-        for delay_s in (0.0,) if self._desk.simulated is not None else LOOK_AGAIN_S:
-            if not differences:
-                break
-            # A trade may have come between the two questions; a venue's balances may lag behind its trades.
-            await asyncio.sleep(delay_s)
-            await self.pull_trades()
-            differences = await self._compare()
-        return differences
-
-    async def _compare(self) -> list[Difference]:
-        desk = self._desk
-        held = {balance.asset: balance.total for balance in await desk.call(desk.venue.balances())}
-        booked = desk.books.ledger.balances()
-        return [
-            Difference(asset, held.get(asset, ZERO), booked.get(asset, ZERO))
-            for asset in sorted(held.keys() | booked.keys())
-            if (desk.assets is None or asset in desk.assets) and held.get(asset, ZERO) != booked.get(asset, ZERO)
-        ]
-
-    async def _note(self, detail: str) -> None:
-        journal = self._desk.books.journal
-        with journal.step():
-            journal.add_incident(detail, detail, self._desk.now_ns())
-        await self._desk.demand_halt(detail)
 
     def _may_resend(self, order: Order) -> bool:
         if not self._desk.config.resend_same_id or self._desk.simulated is None:

@@ -13,6 +13,7 @@ from services.execution.market_input import MarketInput
 from services.execution.quotes import Quotes
 from services.execution.recovery import HALTED, Recovery
 from services.execution.submission import Submission
+from services.execution.trades import no_price
 from services.execution.wire import WireAccount, open_books
 from shared.bus import subjects
 from shared.bus.port import Delivery, Subscription
@@ -50,7 +51,8 @@ class ExecutionService:
         self._timeframe = timeframe
         self._cancels = Cancels(desk)
         self._submission = Submission(desk)
-        self._recovery = Recovery(desk, self._submission, self._cancels, open_books)
+        price_of = no_price if wire is None else wire.price
+        self._recovery = Recovery(desk, self._submission, self._cancels, open_books, price_of)
         self._account = None if wire is None else WireAccount(desk, wire, self._recovery, symbols)
         self._market = MarketInput(desk, self._recovery)
         self._commands = Commands(desk, self._recovery, self._cancels)

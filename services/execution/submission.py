@@ -65,7 +65,7 @@ class Submission:
             booked = self._moved(order, OrderState.REJECTED, str(error))
             if error.code == VenueRejectCode.PERMISSION:
                 # Asking again would not help: a person has to look at the key before anything else is sent.
-                booked = msgspec.structs.replace(booked, problem=f"the venue refuses the key: {error.detail}")
+                booked = msgspec.structs.replace(booked, problem=refused_key(error.detail))
             return await desk.commit(booked)
         except IntegrityError as error:
             unknown = self._moved(order, OrderState.UNKNOWN, str(error))
@@ -140,6 +140,15 @@ class Submission:
             filled=plain(report.filled_quantity),
             correlation_id=order.intent.correlation_id,
         )
+
+
+def refused_key(detail: str) -> str:
+    """Return what to tell a person about a key that the venue refuses."""
+    return (
+        f"the venue refuses the key ({detail}): look at its expiry, permissions and addresses at the venue, put a good "
+        "one into exchange.key_file and exchange.secret_file, start the stack again; then `cascade adopt --reason …` "
+        "and `cascade resume`"
+    )
 
 
 def _short(error: Exception) -> str:

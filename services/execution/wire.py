@@ -13,7 +13,6 @@ from decimal import Decimal
 from services.execution.core.booking import book_trade
 from services.execution.desk import Desk
 from services.execution.recovery import Recovery
-from shared.domain.instruments import split_symbol
 from shared.errors import UnavailableError
 from shared.exchange.port import StreamState, VenueOrder, VenueReport, VenueTrade, WireVenue
 
@@ -31,7 +30,7 @@ class WireAccount:
         self._desk, self._wire, self._recovery, self._symbols = desk, wire, recovery, symbols
         self._reports: deque[VenueOrder | VenueTrade] = deque()
         self._has_reports = asyncio.Event()
-        desk.assets = frozenset(part for symbol in symbols for part in split_symbol(symbol))
+        desk.trade_in(symbols)
 
     async def connect(self) -> None:
         """Connect and listen, however long the venue does not answer; raises ConfigError for what it refuses."""
@@ -86,13 +85,13 @@ class WireAccount:
         desk = self._desk
         order = desk.books.order_at_venue(report.client_order_id, report.venue_order_id)
         if order is None:
-            # Not ours, or not known by this id yet: only a look at everything can tell.
-            desk.look_again.set()
+            # Not ours, or not known by this id yet: only a look at everything in its market can tell.
+            self._recovery.suspect(report.instrument)
         elif isinstance(report, VenueOrder):
             await self._recovery.take(order, report)
         else:
             booked = book_trade(order, report.venue_order_id, report.fill, desk.books.ledger, desk.now_ns())
-            if booked.order != order or booked.problem is not None:
+            if booked.order != order or booked.problem is not None or booked.waits:
                 await desk.commit(booked)
 
 
@@ -113,7 +112,7 @@ async def open_books(desk: Desk) -> str | None:
     else:
         return "somebody else trades in the account: its first balance cannot be told"
     quote, marks = books.ledger.quote_asset, books.marks()
-    amounts = {asset: amount for asset, amount in held.items() if desk.assets is None or asset in desk.assets}
+    amounts = {asset: amount for asset, amount in held.items() if books.traded is None or asset in books.traded}
     prices = {asset: Decimal(1) if asset == quote else marks.get(f"{asset}-{quote}") for asset in amounts}
     if unknown := [asset for asset, price in prices.items() if price is None]:
         return f"{', '.join(sorted(unknown))} in the account has no price yet"

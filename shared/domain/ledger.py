@@ -131,7 +131,10 @@ class Ledger:
     def book_transfer(
         self, reference: str, asset: str, amount: Decimal, price: Decimal, ts_event_ns: int
     ) -> LedgerEntry | None:
-        """Book what came from (or, below zero, went) outside, valued at `price` quote units for one unit of `asset`."""
+        """Book what came from (or, below zero, went) outside, valued at `price` quote units for one unit of `asset`.
+
+        A price of zero says that no price was to be had; only what is held to pay fees from may be worth nothing.
+        """
         return self._book_external(
             EntryKind.TRANSFER, reference, asset, amount=amount, price=price, ts_event_ns=ts_event_ns
         )
@@ -184,7 +187,7 @@ class Ledger:
     def _book_external(
         self, kind: EntryKind, reference: str, asset: str, *, amount: Decimal, price: Decimal, ts_event_ns: int
     ) -> LedgerEntry | None:
-        if not amount or price <= 0:
+        if not amount or price < 0:
             raise IntegrityError(f"{kind} {reference!r} of {plain(amount)} {asset} at {plain(price)} is impossible")
         return self._book(
             LedgerEntry(

@@ -2,9 +2,12 @@
 
 In: the ledger, open orders, the last closes. Out: an account snapshot. Never: a price that nobody saw, a negative
 free balance, a rounded amount of money.
+
+What the stack does not trade (a token held to pay fees from, a market that was taken out) is a balance, but no
+position and no part of equity: no price of it is heard.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from decimal import Decimal
 
 from services.execution.core.orders import Order, price_bound_of
@@ -35,10 +38,14 @@ def snapshot(
     venue: str,
     account: str,
     as_of_ns: int,
+    traded: Set[str] | None = None,
 ) -> AccountSnapshot:
-    """Return the account after the ledger's last entry, marked with `marks` (instrument -> last close)."""
+    """Return the account after the ledger's last entry, marked with `marks` (instrument -> last close).
+
+    `traded` are the assets of the stack's markets; None for all.
+    """
     orders = tuple(open_orders)
-    positions = _positions(ledger, marks)
+    positions = _positions(ledger, marks, traded)
     equity: Decimal | None = ledger.balance(ledger.quote_asset)
     for position in positions:
         equity = None if equity is None or position.value_usdt is None else add(equity, position.value_usdt)
@@ -68,9 +75,11 @@ def _balances(ledger: Ledger, orders: tuple[Order, ...]) -> tuple[Balance, ...]:
     return tuple(balances)
 
 
-def _positions(ledger: Ledger, marks: Mapping[str, Decimal]) -> tuple[Position, ...]:
+def _positions(ledger: Ledger, marks: Mapping[str, Decimal], traded: Set[str] | None) -> tuple[Position, ...]:
     positions = []
     for asset, holding in ledger.holdings().items():
+        if traded is not None and asset not in traded:
+            continue
         instrument = f"{asset}-{ledger.quote_asset}"
         mark = marks.get(instrument)
         value = ZERO if not holding.quantity else None if mark is None else multiply(holding.quantity, mark)

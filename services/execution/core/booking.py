@@ -2,11 +2,15 @@
 
 In: an order, what the venue said, the ledger. Out: the order after it, new ledger entries, events in order.
 Never: an event without its ledger entry or the other way round; anything half booked when a report contradicts.
+
+A fee may be charged in an asset that is none of the market's (BNB, MX). Where the ledger holds too little of it, the
+fill waits: whoever looks at everything finds out what the account holds of it, and books the fill then.
 """
 
 import msgspec
 
 from services.execution.core.orders import Order, settled, with_acknowledgement, with_fill, with_state
+from shared.domain.instruments import split_symbol
 from shared.domain.ledger import Ledger, LedgerEntry
 from shared.errors import IntegrityError
 from shared.exchange.port import VenueOrder
@@ -14,12 +18,16 @@ from shared.messages import Fill, OrderEvent, OrderState
 
 
 class Booked(msgspec.Struct, frozen=True):
-    """Hold what a step changed; `problem` says why the rest of the report was not believed."""
+    """Hold what a step changed; `problem` says why the rest of the report was not believed.
+
+    `waits` tells that a fill is held back, because the ledger holds too little of the asset that its fee was taken in.
+    """
 
     order: Order
     entries: tuple[LedgerEntry, ...] = ()
     events: tuple[OrderEvent, ...] = ()
     problem: str | None = None
+    waits: bool = False
 
 
 def book_state(order: Order, state: OrderState, reason: str, ledger_sequence: int, now_ns: int) -> Booked:
@@ -36,19 +44,33 @@ def book_report(order: Order, report: VenueOrder, ledger: Ledger, now_ns: int) -
     return _book_fills(named, report.fills, ledger, now_ns)
 
 
-def book_trade(order: Order, venue_order_id: str, fill: Fill, ledger: Ledger, now_ns: int) -> Booked:
-    """Return the step of one execution from the venue's list of trades; it names the order, too."""
+def book_trade(
+    order: Order, venue_order_id: str, fill: Fill, ledger: Ledger, now_ns: int, *, may_wait: bool = True
+) -> Booked:
+    """Return the step of one execution from the venue's list of trades; it names the order, too.
+
+    Without `may_wait` a fee that the ledger cannot bear is a problem.
+    """
     named = msgspec.structs.replace(order, venue_order_id=order.venue_order_id or venue_order_id)
-    return _book_fills(named, (fill,), ledger, now_ns)
+    return _book_fills(named, (fill,), ledger, now_ns, may_wait=may_wait)
 
 
-def _book_fills(order: Order, fills: tuple[Fill, ...], ledger: Ledger, now_ns: int) -> Booked:
+def is_beyond(fill: Fill, instrument: str, ledger: Ledger) -> bool:
+    """Tell whether a fee was taken in a third asset of which the ledger holds less."""
+    return fill.fee_asset not in split_symbol(instrument) and ledger.balance(fill.fee_asset) < fill.fee
+
+
+def _book_fills(order: Order, fills: tuple[Fill, ...], ledger: Ledger, now_ns: int, *, may_wait: bool = True) -> Booked:
     entries: list[LedgerEntry] = []
     events: list[OrderEvent] = []
+    waits = False
     try:
         for fill in fills:
             after = with_fill(order, fill)
             if after is order:
+                continue
+            if may_wait and is_beyond(fill, order.intent.instrument, ledger):
+                waits = True
                 continue
             if after.closing is not None and after.closing.state is OrderState.FILLED:
                 after = settled(after)
@@ -61,14 +83,15 @@ def _book_fills(order: Order, fills: tuple[Fill, ...], ledger: Ledger, now_ns: i
         final = settled(order)
     except IntegrityError as error:
         return Booked(order, tuple(entries), tuple(events), str(error))
-    return _told(Booked(order, tuple(entries), tuple(events)), final, ledger.sequence, now_ns)
+    return _told(Booked(order, tuple(entries), tuple(events), waits=waits), final, ledger.sequence, now_ns)
 
 
 def _told(before: Booked, after: Order, ledger_sequence: int, now_ns: int) -> Booked:
     if after.state is before.order.state:
-        return Booked(after, before.entries, before.events)
+        return Booked(after, before.entries, before.events, waits=before.waits)
     told = msgspec.structs.replace(after, events=after.events + 1)
-    return Booked(told, before.entries, (*before.events, _event(told, None, ledger_sequence, now_ns)))
+    events = (*before.events, _event(told, None, ledger_sequence, now_ns))
+    return Booked(told, before.entries, events, waits=before.waits)
 
 
 def _event(order: Order, fill: Fill | None, ledger_sequence: int, ts_event_ns: int) -> OrderEvent:

@@ -76,6 +76,8 @@ class SandboxRig(Rig):
         self.wire: MexcVenue | BinanceVenue
         self.intents: dict[int, OrderIntent] = {}
         self.hour = 0
+        self.tokens: tuple[str, ...] = (TOKEN,)
+        self.timeframe = "1h"
 
     def build(self) -> None:
         """Make the service out of its files and a new adapter."""
@@ -92,7 +94,7 @@ class SandboxRig(Rig):
             account="main", simulated=None, fault_point=self._fault_point,
         )  # fmt: skip
         self.service = ExecutionService(
-            self.desk, timeframe="1h", closers=(self.journal.close,), wire=self.wire, symbols=(TOKEN,)
+            self.desk, timeframe=self.timeframe, closers=(self.journal.close,), wire=self.wire, symbols=self.tokens
         )
 
     def wire_config(self) -> WireConfig:
@@ -261,7 +263,7 @@ class SandboxRig(Rig):
         known = {client_order_id(f"intent-{number}") for number in self.intents}
         found += [f"unknown order {one.client_order_id}" for one in ledger.orders if one.client_order_id not in known]
         booked = self.desk.books.ledger.balances()
-        for asset in ("USDT", "BTC"):
+        for asset in ("USDT", "BTC", *self.desk.books.fee_assets):
             held = ledger.holding(asset)
             if held.free + held.locked != booked.get(asset, Decimal(0)):
                 found.append(f"{asset}: venue {held.free + held.locked}, books {booked.get(asset)}")

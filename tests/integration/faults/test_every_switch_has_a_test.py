@@ -3,12 +3,13 @@
 import pytest
 
 from services.sandbox_exchange.core.faults import FaultName as F
+from tests.integration.faults import test_account_under_faults as account
 from tests.integration.faults import test_market_under_faults as market
 from tests.integration.faults import test_orders_under_faults as orders
 
 # Switches that are not rows of a table, and the test that sets each of them.
 TESTS = {
-    F.FEE_THIRD_ASSET: orders.test_a_fee_in_an_asset_that_is_none_of_ours_halts_and_names_it,
+    F.FEE_THIRD_ASSET: account.test_fees_in_the_venues_token_are_booked_to_the_last_digit_and_halt_nothing,
     F.DUPLICATE_ID_ACCEPT: orders.test_an_id_that_the_venue_would_take_twice_is_sent_once,
     F.CLOCK_SKEW: orders.test_a_clock_that_jumps_costs_at_most_an_order_that_was_never_there,
 }

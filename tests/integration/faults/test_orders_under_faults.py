@@ -184,18 +184,6 @@ async def test_an_account_stream_that_breaks_is_reconciled_before_the_next_order
 
 
 @pytest.mark.parametrize("venue", VENUES)
-async def test_a_fee_in_an_asset_that_is_none_of_ours_halts_and_names_it(venue: str, tmp_path: Path) -> None:
-    async with sandbox_rig(venue, tmp_path) as rig:
-        rig.arm(F.FEE_THIRD_ASSET, times=None)
-        await rig.want(1, "quote")
-        await rig.until(lambda: rig.desk.halt_reason is not None)
-        assert {"mexc": "MX", "binance": "BNB"}[venue] in (rig.desk.halt_reason or "")
-        await rig.restart()
-        assert await rig.do(2, "quote") is S.DENIED
-        assert len(rig.ledger().orders) == 1
-
-
-@pytest.mark.parametrize("venue", VENUES)
 async def test_balances_that_stay_wrong_halt(venue: str, tmp_path: Path) -> None:
     async with sandbox_rig(venue, tmp_path) as rig:
         assert await rig.do(1, "quote") is S.FILLED

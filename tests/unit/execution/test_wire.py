@@ -91,10 +91,10 @@ async def test_an_account_with_a_long_past_is_opened_however_long_that_takes_to_
 ) -> None:
     read = rig.wire.trades_since
 
-    async def slow(sequence: int, *, limit: int = 1000) -> tuple[VenueTrade, ...]:
-        if not sequence:
+    async def slow(sequence: int, *, limit: int = 1000, instrument: str | None = None) -> tuple[VenueTrade, ...]:
+        if not sequence and instrument is None:
             await asyncio.sleep(1.2 * rig.config.venue_timeout_s)
-        return await read(sequence, limit=limit)
+        return await read(sequence, limit=limit, instrument=instrument)
 
     monkeypatch.setattr(rig.wire, "trades_since", slow)
     rig.wire.trade_of_somebody()
