@@ -2,6 +2,9 @@
 
 In: how to reach the venue, the symbols, callables. Out: trades, quotes, books and states to the handlers; the account's
 reports; orders, cancels and questions to the venue. Never: a handler's error in the adapter, an order without a key.
+
+A venue that does not count its trades (MEXC) is asked for those that its stream lost; they reach the handlers late, out
+of the order of their times.
 """
 
 import asyncio
@@ -9,11 +12,14 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol
 
-from shared.errors import ConfigError
+from shared.clock import NANOSECONDS_PER_SECOND, wall_ns
+from shared.errors import ConfigError, UnavailableError
 from shared.exchange.live.config import WireConfig
 from shared.exchange.port import Streams, VenueReport, WireVenue
 from shared.exchange.venues import make_market, make_venue
 from shared.messages import Bar, Bbo, BookSnapshot, FeedState, Instrument, Trade
+
+RECOVER_EVERY_S, RECOVER_SPAN_S, SETTLED_S = 10.0, 30.0, 0.5
 
 OnTrades = Callable[[Sequence[Trade]], None]
 OnBbo = Callable[[Bbo], None]
@@ -39,6 +45,7 @@ class WireSides:
         self._books: list[OnBook] = []
         self._statuses: list[OnStatus] = []
         self._reports: list[OnReport] = []
+        self._recovering: asyncio.Task[None] | None = None
 
     @property
     def venue(self) -> WireVenue:
@@ -70,12 +77,18 @@ class WireSides:
                 await self._venue.open(symbols, self._on_report)
             self.instruments = await self.market.instruments(symbols)
             await self.market.open(symbols, Streams(), self)
+            if not self.market.counts_trades:
+                self._recovering = asyncio.create_task(self._recover(tuple(symbols)), name="lost trades")
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
         """Let go of every connection; closing twice is no error."""
+        task, self._recovering = self._recovering, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
         await self.market.close()
         if self._venue is not None:
             await self._venue.close()
@@ -107,6 +120,19 @@ class WireSides:
         """Hand a state on."""
         for handler in self._statuses:
             _call(partial(handler, instrument, state, reason))
+
+    async def _recover(self, symbols: Sequence[str]) -> None:
+        while True:
+            await asyncio.sleep(RECOVER_EVERY_S)
+            for symbol in symbols:
+                end_ns = wall_ns() + self.market.clock_offset_ns() - int(SETTLED_S * NANOSECONDS_PER_SECOND)
+                start_ns = end_ns - int(RECOVER_SPAN_S * NANOSECONDS_PER_SECOND)
+                try:
+                    found = await self.market.recover(symbol, start_ns, end_ns)
+                except UnavailableError:
+                    continue
+                if found.lost:
+                    self.on_trades(found.lost)
 
     def _on_report(self, report: VenueReport) -> None:
         for handler in self._reports:

@@ -39,6 +39,7 @@ class StepBuilder:
         self._builders = {name: BarBuilder(interval_ns) for name in instruments}
         self._closed: dict[str, dict[int, ClosedBar]] = {name: {} for name in instruments}
         self._last_trade_ns = dict.fromkeys(instruments, 0)
+        self._proven_ns = dict.fromkeys(instruments, 0)
         started = Span(0, seen_from_ns, "nobody listened yet")
         self._spans: dict[str, list[Span]] = {name: [started] for name in instruments}
 
@@ -63,10 +64,13 @@ class StepBuilder:
         self._last_trade_ns[instrument] = max(time_ns, self._last_trade_ns[instrument])
 
     def on_gap(self, instrument: str, from_ns: int, reason: str) -> None:
-        """Learn that trades may be missing from `from_ns` on; the first reason of an open gap counts."""
+        """Learn that trades may be missing from `from_ns` on; the first reason of an open gap counts.
+
+        What was proven before stays so.
+        """
         spans = self._spans[instrument]
         if not spans or spans[-1].until_ns is not None:
-            spans.append(Span(from_ns, None, reason))
+            spans.append(Span(max(from_ns, self._proven_ns[instrument]), None, reason))
 
     def on_whole(self, instrument: str, at_ns: int) -> None:
         """Learn that from `at_ns` on nothing is missing."""
@@ -78,6 +82,7 @@ class StepBuilder:
     def on_proven(self, instrument: str, from_ns: int, until_ns: int) -> None:
         """Learn that of [from, until) nothing is missing after all: whoever says so has counted it in."""
         spans = self._spans[instrument]
+        self._proven_ns[instrument] = max(until_ns, self._proven_ns[instrument])
         self._spans[instrument] = [part for one in spans for part in _without(one, from_ns, until_ns)]
 
     def is_due(self, now_ns: int) -> bool:

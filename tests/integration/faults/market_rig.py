@@ -92,6 +92,17 @@ class TrueMarket:
             self._place(other, quantity, price)
         self._place(side, quantity, price, TimeInForce.IOC)
 
+    async def spread(self, count: int) -> None:
+        """Trade, each time in a later millisecond."""
+        for number in range(count):
+            self.trade(Side.BUY if number % 2 else Side.SELL)
+            await self.later()
+
+    async def later(self) -> None:
+        """Wait for the venue's next millisecond."""
+        now_ms = self.venue.now_ns() // 10**6
+        await until(lambda: self.venue.now_ns() // 10**6 > now_ms)
+
     def deepen(self, side: Side, quantity: Decimal) -> None:
         """Put more at the best price of a side."""
         best = max(self._sides[side]) if side is Side.BUY else min(self._sides[side])

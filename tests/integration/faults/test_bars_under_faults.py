@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Awaitable
 from decimal import Decimal
-from functools import partial
 
 import pytest
 import structlog
@@ -31,6 +30,7 @@ class Feed:
         self.bus = MemoryBus(MemoryBroker())
         self.tasks: list[asyncio.Task[None]] = []
         self.heard: list[Trade] = []
+        self.closed: set[int] = set()
         self.service: LiveMarketService
 
     async def start(self) -> None:
@@ -38,6 +38,7 @@ class Feed:
         await self.bus.connect()
         await self.bus.bootstrap(STREAMS, BUCKETS)
         await self.bus.subscribe("md.trade.>", self._hear)
+        await self.bus.subscribe("md.closed.>", self._close)
         await self.restart()
 
     async def restart(self) -> None:
@@ -78,9 +79,7 @@ class Feed:
         now_ns = self.true.venue.now_ns()
         end_ns = now_ns - now_ns % self.interval_ns + self.interval_ns
         self.true.ahead_ns += end_ns - now_ns
-        async with asyncio.timeout(15):
-            while not any(one.close_time_ns == end_ns for one in (await self.published())[1]):  # noqa: ASYNC110 - no event
-                await asyncio.sleep(0.02)
+        await until(lambda: end_ns in self.closed)
 
     async def seen(self) -> None:
         """Wait until the newest trade has come, so that a fault comes after it."""
@@ -90,6 +89,10 @@ class Feed:
     async def _hear(self, delivery: Delivery) -> None:
         assert isinstance(delivery.message, TradeBatch)
         self.heard += delivery.message.trades
+
+    async def _close(self, delivery: Delivery) -> None:
+        assert isinstance(delivery.message, BarsClosed)
+        self.closed.add(delivery.message.close_time_ns)
 
     def _spawn(self, work: Awaitable[None], name: str) -> asyncio.Task[None]:
         self.tasks.append(asyncio.ensure_future(work))
@@ -126,17 +129,6 @@ async def assert_true_bars(feed: Feed, least: int) -> None:
         assert (one.open, one.high, one.low, one.close, round(one.volume, 9)) == bar_of(tape)
 
 
-def _is_past(true: TrueMarket, time_ms: int) -> bool:
-    return true.venue.now_ns() // 10**6 > time_ms
-
-
-async def trade(true: TrueMarket, count: int = 6) -> None:
-    """Trade, each in a millisecond of its own."""
-    for number in range(count):
-        true.trade(Side.BUY if number % 2 else Side.SELL)
-        await until(partial(_is_past, true, true.tape[-1].time_ns // 10**6))
-
-
 @pytest.mark.parametrize("fault", ["none", "kill", "silent", "duplicate", "restart", "drop"])
 @pytest.mark.parametrize("venue", VENUES)
 async def test_bars_equal_the_tape_though_trades_were_lost_on_the_way(venue: str, fault: str) -> None:
@@ -144,19 +136,20 @@ async def test_bars_equal_the_tape_though_trades_were_lost_on_the_way(venue: str
         feed = Feed(true)
         try:
             await feed.start()
-            await trade(true)
+            await true.spread(6)
+            await feed.seen()
             await feed.minute()
-            await trade(true)
+            await true.spread(6)
             await feed.seen()
             await spoil(feed, fault)
-            await trade(true)
+            await true.spread(6)
             if fault not in ("kill", "silent"):
                 # The clock is to leap: what is on its way then would be called too old.
                 await feed.seen()
             await feed.minute()
             true.faults.disarm()
             for _ in range(2):
-                await trade(true)
+                await true.spread(6)
                 await feed.seen()
                 await feed.minute()
             await assert_true_bars(feed, least=3)
@@ -176,14 +169,14 @@ async def spoil(feed: Feed, fault: str) -> None:
         true.kill()
     elif fault == "restart":
         await feed.kill()
-        await trade(true)
+        await true.spread(6)
         await feed.restart()
     elif fault != "none":
         name = {"silent": F.SOCKET_SILENT, "duplicate": F.FRAME_DUPLICATE, "drop": F.FRAME_DROP}[fault]
         times = 1 if fault == "silent" else 2
         true.arm(name, route=route, times=times)
         while true.faults.fired.get(name, 0) < times:
-            await trade(true, 1)
+            await true.spread(1)
         if fault == "silent":
             await until(lambda: len(true.venue.sockets) and true.venue.counts.get("socket_opened_public", 0) > 1)
 
@@ -193,13 +186,14 @@ async def test_a_bar_of_15_s_that_mexc_has_no_candle_of_is_mended_from_its_list_
         feed = Feed(true, "15s")
         try:
             await feed.start()
-            await trade(true)
+            await true.spread(6)
+            await feed.seen()
             await feed.minute()
             for fault in ("drop", "kill"):
-                await trade(true)
+                await true.spread(6)
                 await feed.seen()
                 await spoil(feed, fault)
-                await trade(true)
+                await true.spread(6)
                 await feed.minute()
             await assert_true_bars(feed, least=2)
             assert feed.service.report.unproven == {}
@@ -212,20 +206,22 @@ async def test_a_bar_that_nothing_confirms_is_published_and_called_that() -> Non
         feed = Feed(true, "15s")
         try:
             await feed.start()
-            await trade(true)
+            await true.spread(6)
+            await feed.seen()
             await feed.minute()
             true.arm(F.HTTP_5XX, route="GET /api/v3/trades", times=None)
-            await trade(true)
+            await true.spread(6)
             await feed.seen()
             await spoil(feed, "drop")
-            await trade(true)
+            await true.spread(6)
             await feed.seen()
             await feed.minute()
             assert TOKEN in feed.service.report.unproven
             assert "not proven" in feed.service.report.reason
             assert feed.counter("bars_unproven") > 0
             true.faults.disarm()
-            await trade(true)
+            await true.spread(6)
+            await feed.seen()
             await feed.minute()
             assert feed.service.report.unproven == {}
         finally:
@@ -238,15 +234,17 @@ async def test_with_no_list_of_trades_a_lost_frame_is_mended_by_mexcs_candle() -
         try:
             await feed.start()
             true.arm(F.HTTP_5XX, route="GET /api/v3/trades", times=None)
-            await trade(true)
+            await true.spread(6)
+            await feed.seen()
             await feed.minute()
-            await trade(true)
+            await true.spread(6)
             await feed.seen()
             await spoil(feed, "drop")
-            await trade(true)
+            await true.spread(6)
             await feed.seen()
             await feed.minute()
-            await trade(true)
+            await true.spread(6)
+            await feed.seen()
             await feed.minute()
             await assert_true_bars(feed, least=2)
         finally:

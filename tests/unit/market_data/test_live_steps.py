@@ -89,6 +89,30 @@ def test_a_gap_spoils_every_step_that_it_touches_and_no_other() -> None:
     assert [TWO in draft.bars for draft in drafts] == [True] * 5
 
 
+def test_what_is_proven_closes_a_gap_and_opens_none_again() -> None:
+    steps = builder(seen_from=5)
+    steps.on_gap(ONE, 12 * S, "reset")
+    steps.on_whole(ONE, 25 * S)
+    steps.on_gap(ONE, 33 * S, "silent")
+    steps.on_gap(TWO, 12 * S, "reset")
+    steps.on_proven(ONE, 0, 20 * S)
+    steps.on_proven(ONE, 31 * S, 40 * S)
+    assert [draft.gaps for draft in (steps.close() for _ in range(3))] == [
+        {TWO: "nobody listened yet"}, {TWO: "reset"}, {ONE: "reset", TWO: "reset"}
+    ]  # fmt: skip
+    steps.on_whole(ONE, 45 * S)
+    steps.on_gap(ONE, 38 * S, "again, from what is proven on")
+    assert [set(steps.close().gaps) for _ in range(2)] == [{TWO}, {ONE, TWO}]
+
+
+def test_a_market_that_went_on_is_known_before_its_trade_is_counted() -> None:
+    steps = builder()
+    for name in (ONE, TWO):
+        steps.on_time(name, 10 * S)
+    assert steps.is_due(10 * S)
+    assert steps.close().bars == {}
+
+
 def test_a_gap_that_is_still_open_spoils_every_later_step() -> None:
     steps = builder()
     steps.on_gap(ONE, 12 * S, "silent")
