@@ -22,7 +22,7 @@ TARGETS = {"halt": TradingState.HALTED, "reduce": TradingState.REDUCING, "resume
 
 
 class RiskReport(msgspec.Struct, frozen=True):
-    """Answer `cmd.risk.status`: what may be sent, who said so, and what the gate has done since its start."""
+    """Answer `cmd.risk.status`: what may be sent, who said so, what is frozen and why, what was done so far."""
 
     state: TradingState
     changed_by: str
@@ -33,6 +33,7 @@ class RiskReport(msgspec.Struct, frozen=True):
     ledger_sequence: int | None
     waiting_for: str
     verdicts: dict[str, int]
+    frozen: dict[str, str]
 
 
 class OperatorDesk:

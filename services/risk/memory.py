@@ -79,7 +79,7 @@ class GateMemory:
                     taken = True
                     market.on_status(message)
                     if frozen is not None and frozen in market.frozen:
-                        self._store.put("frozen", frozen, b"")
+                        self._store.put("frozen", frozen, market.frozen[frozen].encode())
                     elif frozen is not None:
                         self._store.drop("frozen", frozen)
         return taken
@@ -136,7 +136,7 @@ class GateMemory:
             gate.market.instruments[symbol] = msgspec.msgpack.decode(value, type=Instrument)
         for symbol, value in store.facts("closes").items():
             gate.market.closes[symbol] = msgspec.msgpack.decode(value, type=Closes)
-        gate.market.frozen = set(store.facts("frozen"))
+        gate.market.frozen = {symbol: reason.decode() for symbol, reason in store.facts("frozen").items()}
         for value in store.facts("snapshot").values():
             snapshot = decode(value)
             if not isinstance(snapshot, AccountSnapshot):

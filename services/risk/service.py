@@ -63,6 +63,7 @@ class RiskService:
             ledger_sequence=None if snapshot is None else snapshot.ledger_sequence,
             waiting_for=self._telemetry.waiting_for,
             verdicts=self._telemetry.counts,
+            frozen=dict(self._gate.market.frozen),
         )
 
     async def start(self) -> None:

@@ -89,7 +89,7 @@ def check_instrument(intent: OrderIntent, view: View, limits: Limits) -> Refusal
     if view.instrument.symbol != intent.instrument or view.instrument.quote != limits.quote_asset:
         return refuse(RefusalCode.INSTRUMENT_UNKNOWN, f"{intent.instrument} is no market in {limits.quote_asset}")
     if view.feed is FeedState.FROZEN:
-        return refuse(RefusalCode.INSTRUMENT_FROZEN, f"{intent.instrument} is frozen")
+        return refuse(RefusalCode.INSTRUMENT_FROZEN, _because(f"{intent.instrument} is frozen", view))
     return None
 
 
@@ -112,8 +112,12 @@ def check_price(_intent: OrderIntent, view: View, limits: Limits) -> Refusal | N
             RefusalCode.DATA_STALE, "the last close is too old", age_ns=age_ns, stale_after_ns=limits.stale_after_ns
         )
     if view.feed is FeedState.STALE:
-        return refuse(RefusalCode.DATA_STALE, "the feed says that it is stale")
+        return refuse(RefusalCode.DATA_STALE, _because("the feed says that it is stale", view))
     return None
+
+
+def _because(what: str, view: View) -> str:
+    return f"{what}: {view.feed_reason}" if view.feed_reason else what
 
 
 def check_precision(intent: OrderIntent, view: View, _limits: Limits) -> Refusal | None:

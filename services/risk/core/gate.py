@@ -49,6 +49,7 @@ class Gate:
             quote=self.market.quote(instrument),
             account=self._account(),
             orders=tuple(self.book.orders.values()),
+            feed_reason=self.market.why(instrument),
         )
 
     def judge(self, intent: OrderIntent, state: TradingState, now_ns: int) -> Verdict | None:

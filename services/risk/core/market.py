@@ -31,8 +31,9 @@ class Market:
         self.closed_ns = 0
         self.instruments: dict[str, Instrument] = {}
         self.closes: dict[str, Closes] = {}
-        self.frozen: set[str] = set()
-        self.stale: set[str] = set()
+        # Each with the reason that was given.
+        self.frozen: dict[str, str] = {}
+        self.stale: dict[str, str] = {}
         self._quotes: dict[str, Quote] = {}
         self._feed = FeedState.LIVE
 
@@ -81,12 +82,12 @@ class Market:
         if status.instrument is None:
             self._feed = status.state
         elif status.state is FeedState.STALE:
-            self.stale.add(status.instrument)
+            self.stale[status.instrument] = status.reason
         elif status.state is FeedState.FROZEN:
-            self.frozen.add(status.instrument)
+            self.frozen[status.instrument] = status.reason
         elif status.state is FeedState.LIVE:
-            self.frozen.discard(status.instrument)
-            self.stale.discard(status.instrument)
+            self.frozen.pop(status.instrument, None)
+            self.stale.pop(status.instrument, None)
 
     def price(self, symbol: str) -> Price | None:
         """Return the close in force, or None."""
@@ -106,6 +107,10 @@ class Market:
         if symbol in self.stale:
             return FeedState.STALE
         return FeedState.LIVE if self._feed is FeedState.ENDED else self._feed
+
+    def why(self, symbol: str) -> str:
+        """Return why the instrument is frozen or stale, in the words of whoever said so; empty when nobody did."""
+        return self.frozen.get(symbol) or self.stale.get(symbol, "")
 
     def equity(self, balances: Iterable[Balance], quote_asset: str) -> Decimal | None:
         """Return what the balances are worth at the closes in force; None when one of a known market has no price.

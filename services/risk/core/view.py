@@ -101,7 +101,8 @@ class Account(msgspec.Struct, frozen=True):
 class View(msgspec.Struct, frozen=True):
     """State everything a verdict on one intent depends on, at market time `now_ns`.
 
-    `orders` are the approvals that are still open or younger than the windows, oldest first.
+    `orders` are the approvals that are still open or younger than the windows, oldest first. `feed_reason` says why
+    the feed is frozen or stale.
     """
 
     state: TradingState
@@ -112,6 +113,7 @@ class View(msgspec.Struct, frozen=True):
     quote: Quote | None
     account: Account | None
     orders: tuple[ApprovedOrder, ...] = ()
+    feed_reason: str = ""
 
     def available(self, asset: str, reserved: Decimal, *, is_exclusive: bool) -> Decimal | None:
         """Return what is left of an asset when `reserved` is taken off; None when the account is not known.

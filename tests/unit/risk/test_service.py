@@ -212,7 +212,10 @@ async def test_a_frozen_market_is_refused(tmp_path: Path) -> None:
     await stage.start_risk()
     await stage.intend(intent())
     await stage.until_judged(1)
-    assert stage.verdicts()["intent-1"][0].code is RefusalCode.INSTRUMENT_FROZEN  # type: ignore[union-attr]
+    refused = stage.verdicts()["intent-1"][0]
+    assert isinstance(refused, OrderRefused)
+    assert (refused.code, refused.detail) == (RefusalCode.INSTRUMENT_FROZEN, "A-USDT is frozen: delisted")
+    assert stage.service.report().frozen == {"A-USDT": "delisted"}
     await stage.stop()
 
 
