@@ -30,6 +30,8 @@ class BacktestSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     risk: RiskConfig = RiskConfig()
 
     def __post_init__(self) -> None:
+        # A word is taken for what it names: the engine tells the two apart by identity.
+        msgspec.structs.force_setattr(self, "fills", FillTiming(self.fills))
         if not self.capital.is_finite() or self.capital <= 0:
             raise ValueError(f"capital must be a positive amount, got {self.capital}: give for example 10000")
 

@@ -75,6 +75,14 @@ class Rebalancing:
             opened = Opened(plan.plan_id, trigger.asset or None, trigger.direction.value, deviation)
         return outcome.state, Answer(decision.intents, record, opened)
 
+    def settled(
+        self, state: core.RebalancerState, closed: StepClosed, params: StrategyParams
+    ) -> core.RebalancerState | None:
+        """Return the state that has taken the account of this step in, None where the core would do more than look."""
+        event = self._translated(closed)
+        assert isinstance(event, core.BarsArrived)
+        return core.settled(state, event, self._own(params))
+
     def _own(self, params: StrategyParams) -> core.Params:
         if self._params is None or self._params[0] is not params:
             instruments = {asset: params.instruments[asset] for asset in self.assets if asset in params.instruments}

@@ -3,9 +3,9 @@
 In: a market as arrays, the engine's configuration, the rules. Out: a `ScanRun`: the very plans, orders, fills, ledger
 and state of the step-by-step engine. Never: a rule of its own; a bar passed over on which the core acts.
 
-A bar may be passed over while no plan is under way, no order open, and the bar before it has changed nothing in the
-strategy's state but time and closes: there the core can only look. What it would have written into the journal about
-such a bar (`none`, and why), `ScanRun.journal` writes on request. The first and the last bar are always handled.
+A bar may be passed over while no plan is under way, no order open, and all that the core would do with the account, its
+own `settled` has done before: there it can only look. What it would have written into the journal about such a bar
+(`none`, and why), `ScanRun.journal` writes on request. The first and the last bar are always handled.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +19,10 @@ from services.backtest.core.rebalancing import Rebalancing
 from services.backtest.core.scan_kernel import GUARD, Floats, Scan, Watch, fastest_scan
 from services.backtest.core.scan_market import MarketArrays
 from services.backtest.core.scan_run import Gap, ScanRun
-from services.market_data.core.feed import MarketStep
+from services.backtest.core.strategy import StepClosed
 from services.rebalancer import core
 from services.rebalancer.config import RebalanceConfig
+from shared.matching.exact import decimal_of
 from shared.messages import BarsClosed
 
 NANOSECONDS_PER_MINUTE = 60_000_000_000
@@ -87,10 +88,10 @@ class Scanning:
             engine.step(step)
             self._handled.append(row)
             row += 1
-            if row < last and engine.is_idle():
-                found, tried_ns = self._watcher.next_row(engine.state, engine, row, last)
+            if row < last and self._watcher.knows_rules and (settled := engine.settled(market, row)) is not None:
+                found, tried_ns = self._watcher.next_row(settled, engine, row, last)
                 if found > row:
-                    self._pass_over(row, found, tried_ns)
+                    self._pass_over(settled, row, found, tried_ns)
                     row = found
             yield row
 
@@ -108,10 +109,10 @@ class Scanning:
             params=engine.params,
         )
 
-    def _pass_over(self, start: int, stop: int, tried_ns: dict[str, int]) -> None:
+    def _pass_over(self, settled: core.RebalancerState, start: int, stop: int, tried_ns: dict[str, int]) -> None:
         engine = self._engine
         before, account = engine.state, engine.account()
-        engine.skip(self._market, start, stop, tried_ns)
+        engine.skip(self._market, settled, start, stop, tried_ns)
         self._gaps.append(Gap(start, stop, before, engine.state, account, len(engine.log.decisions)))
 
 
@@ -143,23 +144,19 @@ class _SkippingEngine(Engine[core.RebalancerState]):
 
     def __init__(self, config: EngineConfig, strategy: Rebalancing, market: MarketArrays) -> None:
         super().__init__(config, strategy, market)
-        self._basket = frozenset(strategy.assets)
+        self._rebalancing = strategy
         self._column_of = {instrument.symbol: column for column, instrument in enumerate(market.instruments)}
-        self._was_quiet = False
+        self._strategy_assets = tuple(asset for asset in strategy.assets if asset in self._column_of)
 
-    def step(self, step: MarketStep) -> None:
-        """Take one step of the market, and see whether it left everything as it was."""
-        before = self._state
-        super().step(step)
-        self._was_quiet = self._state.plan is None and before == msgspec.structs.replace(
-            self._state, last_close_ns=before.last_close_ns, finished_ns=before.finished_ns, closes=before.closes
-        )
-
-    def is_idle(self) -> bool:
-        """Tell whether the next bar can only make the strategy look."""
-        # Holding is compared from the first bar on which all that is held has a price, which a scan cannot see.
-        unset = self._state.hold is None and any(self.quantity(asset) for asset in self._basket)
-        return self._was_quiet and not (unset or self._waiting or self._events or self.desk.paper.open_orders())
+    def settled(self, market: MarketArrays, row: int) -> core.RebalancerState | None:
+        """Return the state from which bars need only a look, None while `row` may change more than time and closes."""
+        if self._state.plan is not None or self._waiting or self._events or self.desk.paper.open_orders():
+            return None
+        step = market.step(row + 1)
+        assert step is not None
+        bars = {candle.instrument: candle for candle in step.candles}
+        closed = StepClosed(step.close_time_ns, bars, self.account())
+        return self._rebalancing.settled(self._state, closed, self.params)
 
     def quantity(self, asset: str) -> Decimal:
         """Return what is held of a market's base asset."""
@@ -169,22 +166,22 @@ class _SkippingEngine(Engine[core.RebalancerState]):
         """Return the quote money held; with no order open all of it is free."""
         return self.desk.ledger.balance(self._config.quote_asset)
 
-    def skip(self, market: MarketArrays, start: int, stop: int, tried_ns: dict[str, int]) -> None:
+    def skip(
+        self, market: MarketArrays, settled: core.RebalancerState, start: int, stop: int, tried_ns: dict[str, int]
+    ) -> None:
         """Be where the rows `[start, stop)` would have led, on none of which anything was ordered.
 
-        Desk and gate keep the newest bar of each market; the strategy keeps closes, how far it has come, and when
-        assets fired in vain.
+        Desk and gate keep the newest bar of each market, unless the next one to be handled has bars of all; the
+        strategy keeps closes, how far it has come, and when assets fired in vain.
         """
         newest = market.newest_rows(stop - 1)
-        closes = dict(self._state.closes)
-        for row in sorted({one for one in newest if one >= start}):
-            step = market.step(row + 1)
-            assert step is not None
-            for candle in step.candles:
-                if newest[self._column_of[candle.instrument]] == row:
-                    self._close_bar(candle, step)
-                    if candle.instrument in self._basket:
-                        closes[candle.instrument] = self.desk.marks[candle.instrument]
+        closes = dict(settled.closes)
+        for asset in self._strategy_assets:
+            column = self._column_of[asset]
+            if newest[column] >= start:
+                closes[asset] = decimal_of(float(market.closes[newest[column], column]))
+        if not market.is_whole(stop):
+            self._close_bars(market, newest, start)
         close_ns = int(market.close_ns[stop - 1])
         closed = BarsClosed(
             venue=self._config.venue,
@@ -200,13 +197,21 @@ class _SkippingEngine(Engine[core.RebalancerState]):
         self._steps += stop - start
         self._now_ns = close_ns
         self._state = msgspec.structs.replace(
-            self._state,
+            settled,
             last_close_ns=close_ns,
             finished_ns=close_ns,
             closes=closes,
-            fired_at_ns=self._state.fired_at_ns | tried_ns,
-            ledger_sequence_seen=max(self._state.ledger_sequence_seen, self.desk.ledger.sequence),
+            fired_at_ns=settled.fired_at_ns | tried_ns,
+            ledger_sequence_seen=max(settled.ledger_sequence_seen, self.desk.ledger.sequence),
         )
+
+    def _close_bars(self, market: MarketArrays, newest: list[int], start: int) -> None:
+        for row in sorted({one for one in newest if one >= start}):
+            step = market.step(row + 1)
+            assert step is not None
+            for candle in step.candles:
+                if newest[self._column_of[candle.instrument]] == row:
+                    self._close_bar(candle, step)
 
 
 class _Watcher:
@@ -214,9 +219,9 @@ class _Watcher:
 
     def __init__(self, rules: RebalanceConfig, market: MarketArrays, scan: Scan) -> None:
         self._market, self._scan, self._assets = market, scan, rules.assets
-        self._knows = is_scannable(rules)
-        self._columns = market.columns(rules.assets) if self._knows else None
-        self._is_idle_for_ever = not rules.enabled or not rules.assets or (self._knows and self._columns is None)
+        self.knows_rules = is_scannable(rules)
+        self._columns = market.columns(rules.assets) if self.knows_rules else None
+        self._is_idle_for_ever = not rules.enabled or not rules.assets or (self.knows_rules and self._columns is None)
         self._rules, self._has_cooldown = rules, rules.cooldown_minutes > 0
         self._surely_up = float(1 + rules.upside_threshold) * (1 + GUARD)
         self._surely_down = float(1 - rules.downside_threshold) * (1 - GUARD)
@@ -227,8 +232,6 @@ class _Watcher:
         self, state: core.RebalancerState, engine: _SkippingEngine, start: int, stop: int
     ) -> tuple[int, dict[str, int]]:
         """Return the first row in `[start, stop)` that may matter, or `stop`, and when assets fired in vain before."""
-        if not self._knows:
-            return start, {}
         stop = min(stop, self._next_doubtful(start))
         if self._is_idle_for_ever:
             return stop, {}

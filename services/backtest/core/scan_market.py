@@ -135,6 +135,10 @@ class MarketArrays:
         fits &= (self.volumes >= 0) & (self.volumes <= _VOLUME_MAX)
         return np.nonzero((~fits & ~np.isnan(self.closes)).any(axis=1))[0].astype(np.int64)
 
+    def is_whole(self, row: int) -> bool:
+        """Tell whether every market has a bar in this row."""
+        return not self.has_gaps or not np.isnan(self.closes[row]).any()
+
     def newest_rows(self, row: int) -> list[int]:
         """Return, by column, the newest row up to `row` that has a bar; -1 for none."""
         newest = self._newest

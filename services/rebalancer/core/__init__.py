@@ -18,7 +18,7 @@ from services.rebalancer.core.events import (
     RebalanceRequested,
     Resumed,
 )
-from services.rebalancer.core.machine import decide
+from services.rebalancer.core.machine import decide, settled
 from services.rebalancer.core.model import Direction, Leg, Plan, Portfolio, Skip, Trigger
 from services.rebalancer.core.past import Past
 from services.rebalancer.core.planning import buys_for, plan_for
@@ -64,6 +64,7 @@ __all__ = [
     "preview",
     "record_of",
     "replay_record",
+    "settled",
     "status_of",
     "without_excluded",
 ]

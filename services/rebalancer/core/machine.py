@@ -68,6 +68,20 @@ def decide(state: RebalancerState, event: MachineEvent, params: Params, now_ns: 
                 return control.on_pause(state, event, params)
 
 
+def settled(state: RebalancerState, event: BarsArrived, params: Params) -> RebalancerState | None:
+    """Return the state that has taken the holdings in, or None when they, or a wish, ask for more than that.
+
+    From a settled state bars on which nothing fires change times and closes alone, as long as nothing looks back.
+    """
+    if state.plan is not None or state.request is not None or state.paused is not None:
+        return None
+    with localcontext(EXACT):
+        state, told = control.after_holdings(state, event, params)
+    # Holding is compared from the first bar on which all that is held has a price.
+    is_unset = state.hold is None and any(event.holdings.quantities.values())
+    return None if told.notes or is_unset else state
+
+
 def _on_bars(state: RebalancerState, event: BarsArrived, params: Params, now_ns: int) -> Answer:
     if event.close_time_ns <= state.last_close_ns:
         return state, Decision(notes=(f"bars of {event.close_time_ns} were handled before",))

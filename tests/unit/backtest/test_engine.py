@@ -280,3 +280,9 @@ def test_same_run_twice_is_the_same_run() -> None:
     feed, rules = violent_feed(7, 100), RebalanceConfig(assets=ABC)
     one, other = (run(feed, BacktestSettings(), Rebalancing(rules)) for _ in range(2))
     assert one == other
+
+
+def test_a_timing_given_as_a_word_is_that_timing() -> None:
+    assert BacktestSettings(fills="close").fills is FillTiming.CLOSE
+    with pytest.raises(ValueError, match="neither"):
+        BacktestSettings(fills="neither")
