@@ -20,6 +20,7 @@ from services.cli.runfile import find_running
 from services.cli.stdin import stdin_ends
 from services.sandbox_exchange.config import NAME, MarketVerb, SandboxConfig, Source, VenueName
 from services.sandbox_exchange.core.faults import Fault, FaultName
+from services.sandbox_exchange.core.history import HISTORY_MAX
 from shared.config import Mode, choices
 from shared.domain.instruments import split_symbol
 from shared.errors import ConfigError, InputError
@@ -54,6 +55,9 @@ def sandbox(
     ] = None,
     balance: Annotated[list[str] | None, typer.Option(help="What you have: USDT=10000. Repeatable.")] = None,
     state: Annotated[Path | None, typer.Option(help="Keep everything here; a later start goes on from it.")] = None,
+    history_max: Annotated[
+        int, typer.Option(help="Ended orders and executions kept of each account; open orders always are.")
+    ] = HISTORY_MAX,
     key_file: Annotated[Path | None, typer.Option(help="Keep the API key here (JSON, mode 0600).")] = None,
     faults: Annotated[Path | None, typer.Option(help="Faults over time, TOML or JSON.")] = None,
     chaos: Annotated[int | None, typer.Option(help="Draw an hour of faults from this seed.")] = None,
@@ -67,6 +71,7 @@ def sandbox(
         venue=venue, port=port, admin_port=admin_port, seed=seed, speed=speed, chaos_seed=chaos,
         source=_source(still=still, candles=candles, recorded=recorded), candles=_text(candles),
         recorded=_text(recorded), state_file=_text(state), key_file=_text(key_file), faults_file=_text(faults),
+        history_max=history_max,
         **({"symbols": _list(symbols)} if symbols is not None else {}),
         **({"balances": tuple(balance)} if balance else {}),
     )  # fmt: skip

@@ -12,8 +12,8 @@ from typing import NoReturn
 
 from services.sandbox_exchange.app import RunningSandbox
 from services.sandbox_exchange.config import NAME, SandboxConfig, VenueName
+from services.sandbox_exchange.files import write_file
 from services.sandbox_exchange.service import serve
-from services.sandbox_exchange.state import write_file
 from shared.config import load_settings
 from shared.errors import ConfigError, InputError
 from shared.health import Health, HealthServer

@@ -18,7 +18,8 @@ from services.sandbox_exchange import admin_actions as actions
 from services.sandbox_exchange.config import is_loopback
 from services.sandbox_exchange.core.faults import Fault
 from services.sandbox_exchange.core.model import Refusal
-from services.sandbox_exchange.state import Persisted, SavedState, StateKeeper, decode_state
+from services.sandbox_exchange.keeper import StateKeeper
+from services.sandbox_exchange.state import Persisted, SavedState, decode_state, state_in
 from services.sandbox_exchange.telemetry import Telemetry
 from services.sandbox_exchange.wire.context import Venue
 from services.sandbox_exchange.wire.socket import kill_sockets
@@ -153,19 +154,19 @@ class _Page:
 
     async def market(self, request: web.Request) -> web.Response:
         change = msgspec.json.decode(await request.read(), type=actions.MarketChange)
-        return _json(actions.change_market(self._venue, request.match_info["symbol"].upper(), change))
+        return await self._kept(actions.change_market(self._venue, request.match_info["symbol"].upper(), change))
 
     async def account(self, request: web.Request) -> web.Response:
         wanted = msgspec.json.decode(await request.read(), type=actions.NewAccount)
-        return _json(actions.open_account(self._venue, wanted))
+        return await self._kept(actions.open_account(self._venue, wanted))
 
     async def transfer(self, request: web.Request) -> web.Response:
         wanted = msgspec.json.decode(await request.read(), type=actions.Transfer)
-        return _json(actions.transfer(self._venue, wanted))
+        return await self._kept(actions.transfer(self._venue, wanted))
 
     async def orders(self, request: web.Request) -> web.Response:
         found = msgspec.json.decode(await request.read(), type=actions.NewOrder | list[actions.NewOrder])
-        return _json(actions.place(self._venue, found if isinstance(found, list) else [found]))
+        return await self._kept(actions.place(self._venue, found if isinstance(found, list) else [found]))
 
     async def state(self, _: web.Request) -> web.Response:
         return web.Response(body=self._persisted.encode(), content_type="application/octet-stream")
@@ -173,18 +174,22 @@ class _Page:
     async def put_state(self, request: web.Request) -> web.Response:
         saved = decode_state(await request.read(), self._venue.name, "the request's body")
         await self._return_to(saved)
-        return _json({"restored": True})
+        return await self._kept({"restored": True})
 
     async def keep_state(self, request: web.Request) -> web.Response:
         wanted = msgspec.json.decode(await request.read(), type=StateAction)
         if self._keeper is None:
             raise InputError("no state file is configured: start with --state FILE, or GET and PUT /admin/state")
-        if wanted.action is actions.StateVerb.SAVE:
-            await self._keeper.save()
-        else:
-            saved = decode_state(self._keeper.path.read_bytes(), self._venue.name, f"state file {self._keeper.path}")
+        if wanted.action is actions.StateVerb.RESTORE:
+            saved = state_in(await self._keeper.read(), self._venue.name, f"state file {self._keeper.path}")
             await self._return_to(saved)
-        return _json({"file": str(self._keeper.path)})
+        return await self._kept({"file": str(self._keeper.path)})
+
+    async def _kept(self, answer: object) -> web.Response:
+        """Answer when what was done is on the disk."""
+        if self._keeper is not None:
+            await self._keeper.save()
+        return _json(answer)
 
     async def _return_to(self, saved: SavedState) -> None:
         await self._persisted.return_to(saved)

@@ -18,16 +18,18 @@ from services.sandbox_exchange.config import SandboxConfig, VenueName, read_sche
 from services.sandbox_exchange.core.exchange import SandboxExchange
 from services.sandbox_exchange.core.fault_schedule import FaultSchedule, chaos
 from services.sandbox_exchange.core.faults import Faults
-from services.sandbox_exchange.core.model import Account, FeeSettings
+from services.sandbox_exchange.core.model import Account, FeeSettings, Refusal
+from services.sandbox_exchange.files import write_file
+from services.sandbox_exchange.keeper import StateKeeper
 from services.sandbox_exchange.keys import Key, read_or_make_key
-from services.sandbox_exchange.source import MarketSource, make_source
-from services.sandbox_exchange.state import Persisted, SavedState, StateKeeper, read_state, write_file
+from services.sandbox_exchange.source import ACCOUNT_ORDERS_MAX, MarketSource, make_source
+from services.sandbox_exchange.state import Persisted, SavedState, read_state
 from services.sandbox_exchange.telemetry import Telemetry
 from services.sandbox_exchange.venues import routes_of
 from services.sandbox_exchange.wire.context import Venue
 from services.sandbox_exchange.wire.http import BODY_BYTES_MAX
 from services.sandbox_exchange.wire.socket import kill_sockets
-from shared.errors import ConfigError
+from shared.errors import ConfigError, InputError
 
 TRADER = "trader"
 SHUTDOWN_S = 0.5
@@ -50,6 +52,9 @@ class Announcement(msgspec.Struct, frozen=True, omit_defaults=False):
     api_key: str
     secret: str
     symbols: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Announcement(venue={self.venue!r}, rest_url={self.rest_url!r}, api_key='…', secret='…')"
 
 
 class RunningSandbox:
@@ -98,11 +103,15 @@ async def start(config: SandboxConfig) -> RunningSandbox:
 
     Raises ConfigError or InputError for files that cannot be used and for a port that is taken.
     """
-    exchange = SandboxExchange(fees=FEES_IN[config.venue])
+    exchange = SandboxExchange(
+        fees=FEES_IN[config.venue],
+        open_orders_max=ACCOUNT_ORDERS_MAX[config.venue],
+        history_max=config.history_max,
+    )
     venue = Venue(config.venue, exchange, _faults(config), seed=config.seed)
     saved = read_state(Path(config.state_file), config.venue) if config.state_file is not None else None
     if saved is not None:
-        exchange.restore(saved.exchange)
+        _restore(exchange, saved, config)
     source = make_source(config, venue, run=saved.runs + 1 if saved is not None else 0)
     if saved is not None:
         source.restore(saved.market)
@@ -116,8 +125,8 @@ async def start(config: SandboxConfig) -> RunningSandbox:
         await source.start()
         if keeper is not None:
             venue.settle = keeper.settle
-            await _first_save(keeper)
-            stack.push_async_callback(keeper.save)  # after everything below is closed
+            await _open(keeper)
+            stack.push_async_callback(keeper.close)  # after everything below is closed
         stack.push_async_callback(source.stop)
         telemetry = Telemetry(venue)
         site = web.Application(client_max_size=BODY_BYTES_MAX)
@@ -134,10 +143,17 @@ async def start(config: SandboxConfig) -> RunningSandbox:
     return sandbox
 
 
-async def _first_save(keeper: StateKeeper) -> None:
-    """Save now, so that a file that cannot be written is told at the start."""
+def _restore(exchange: SandboxExchange, saved: SavedState, config: SandboxConfig) -> None:
     try:
-        await keeper.save()
+        exchange.restore(saved.exchange)
+    except Refusal as refusal:
+        raise InputError(f"state file {config.state_file}: {refusal}: name another file, or remove it") from refusal
+
+
+async def _open(keeper: StateKeeper) -> None:
+    """Begin the file, so that one that cannot be written is told at the start."""
+    try:
+        await keeper.open()
     except OSError as error:
         raise ConfigError(f"state file {keeper.path}: {error.strerror}: choose another") from error
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from services.sandbox_exchange.core.fault_schedule import FaultSchedule
+from services.sandbox_exchange.core.history import HISTORY_LEAST, HISTORY_MAX
 from shared.domain.instruments import split_symbol
 from shared.errors import ConfigError, InputError
 
@@ -57,7 +58,9 @@ class SandboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     `balances` are texts `ASSET=AMOUNT`. `speed` is market seconds a second (by default 60, with candles 600, with
     recordings 1; 0 there is as fast as clients read). `symbols` left out are the recording's market, or four markets
     that the sandbox knows. `state_file` keeps everything over restarts, `key_file` (JSON, mode 0600) the trading key;
-    `announce_file` gets the line that tells the addresses and the key, once the venue answers.
+    of each account's ended orders and executions `history_max` are kept, the newest (its open orders and their
+    executions, whatever their number). `announce_file` gets the line that tells the addresses and the key, once the
+    venue answers.
     """
 
     venue: VenueName = VenueName.MEXC
@@ -74,6 +77,7 @@ class SandboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     balances: tuple[str, ...] = ("USDT=10000",)
     state_file: str | None = None
     state_interval_s: float = 1.0
+    history_max: int = HISTORY_MAX
     key_file: str | None = None
     announce_file: str | None = None
     faults_file: str | None = None
@@ -94,6 +98,8 @@ class SandboxConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
             raise ValueError(f"speed must be positive (0, as fast as possible, with recorded alone), got {self.speed}")
         if not 0 < self.state_interval_s <= 3600:
             raise ValueError(f"state_interval_s must be above 0 and at most 3600, got {self.state_interval_s}")
+        if self.history_max < HISTORY_LEAST:
+            raise ValueError(f"history_max must be {HISTORY_LEAST} records or more, got {self.history_max}")
         for source, file in ((Source.CANDLES, self.candles), (Source.RECORDED, self.recorded)):
             if (self.source is source) != (file is not None):
                 raise ValueError(f"source={source} and {source.value} (its file) belong together: give both or none")

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from services.sandbox_exchange.config import NAME
-from services.sandbox_exchange.state import write_file
+from services.sandbox_exchange.files import write_file
 from shared.errors import ConfigError
 
 

@@ -21,6 +21,9 @@ from shared.messages import Side
 
 FEES = {VenueName.MEXC: ("0", "0.0005"), VenueName.BINANCE: ("0.001", "0.001")}
 BINANCE_NOTIONAL_MIN = Decimal(5)
+# How many orders of one account may rest: MEXC counts all of them, Binance each market's.
+ACCOUNT_ORDERS_MAX = {VenueName.MEXC: 500, VenueName.BINANCE: None}
+MARKET_ORDERS_MAX = {VenueName.MEXC: None, VenueName.BINANCE: 200}
 STILL_LEVELS = 20
 STILL_SPACING = Decimal("0.0005")
 STILL_NOTIONAL = Decimal(1000)
@@ -72,12 +75,18 @@ def make_source(config: SandboxConfig, venue: Venue, *, run: int = 0) -> MarketS
 
 
 def on_terms_of(venue: VenueName, market: Market) -> Market:
-    """Return the market with the venue's fees and least order."""
+    """Return the market with the venue's fees, least order and most orders."""
     maker, taker = FEES[venue]
     instrument = market.instrument
     if venue is VenueName.BINANCE and instrument.quote == "USDT":
         instrument = msgspec.structs.replace(instrument, notional_min=BINANCE_NOTIONAL_MIN)
-    return msgspec.structs.replace(market, instrument=instrument, maker_rate=Decimal(maker), taker_rate=Decimal(taker))
+    return msgspec.structs.replace(
+        market,
+        instrument=instrument,
+        maker_rate=Decimal(maker),
+        taker_rate=Decimal(taker),
+        orders_max=MARKET_ORDERS_MAX[venue],
+    )
 
 
 def _markets_config(config: SandboxConfig) -> MarketsConfig:

@@ -1,22 +1,24 @@
-"""What a venue keeps over restarts: its exchange, in one file that is always whole.
+"""What a venue keeps over restarts: its exchange, its markets, its key.
 
-In: the exchange's dump. Out: a file, written beside and renamed; its content back at the start.
-Never: a half-written file, another venue's accounts taken over silently.
+In: a state file's rows, or a state in one piece (the admin page's, and older files'). Out: the same, as it is now.
+Never: another venue's accounts taken over silently.
 """
 
-import asyncio
-import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
-from services.sandbox_exchange.core.model import HOUSE, Event, HoldingChanged, OrderChanged
+from services.sandbox_exchange.core.changes import Changes, Row, state_of
 from services.sandbox_exchange.core.port import Exchange
+from services.sandbox_exchange.core.state import encode_state
 from services.sandbox_exchange.source import MarketSource
+from services.sandbox_exchange.state_file import MAGIC, read_rows
 from shared.errors import ConfigError, InputError
 
 FORMAT = 1
-QUIET_SAVES_EVERY = 10  # what only the house did is saved less often
+ROWS_FORMAT = 2
+HEAD, MARKETS = "head", "markets"
 
 
 class SavedState(msgspec.Struct, frozen=True, tag="cascade_sandbox_exchange"):
@@ -32,6 +34,18 @@ class SavedState(msgspec.Struct, frozen=True, tag="cascade_sandbox_exchange"):
     market: bytes
     runs: int
 
+    def __repr__(self) -> str:
+        return f"SavedState(venue={self.venue!r}, runs={self.runs})"  # the accounts' secrets are in the rest
+
+
+class Head(msgspec.Struct, frozen=True):
+    """Say whose rows a file holds."""
+
+    format: int
+    venue: str
+    api_key: str
+    runs: int
+
 
 class Persisted:
     """Take and give back everything that a venue keeps."""
@@ -41,9 +55,18 @@ class Persisted:
         self.api_key = ""
 
     def encode(self) -> bytes:
-        """Return a state file's content."""
+        """Return the whole state as bytes."""
         saved = SavedState(FORMAT, self.venue, self.api_key, self.exchange.dump(), self.source.dump(), self.runs)
         return msgspec.msgpack.encode(saved)
+
+    def take_changes(self) -> Changes:
+        """Return the rows that changed since the last call, at first every row."""
+        changes = self.exchange.take_changes()
+        if changes.is_whole:
+            head = Head(ROWS_FORMAT, self.venue, self.api_key, self.runs)
+            changes.puts.append((HEAD, "", 0, msgspec.msgpack.encode(head)))
+        changes.puts.append((MARKETS, "", 0, self.source.dump()))
+        return changes
 
     async def return_to(self, saved: SavedState) -> None:
         """Become what was saved while the markets run."""
@@ -54,26 +77,28 @@ class Persisted:
 
 
 def decode_state(data: bytes, venue: str, source: str) -> SavedState:
-    """Return what a file holds. Raises InputError, with `source` in it, for anything but this venue's state."""
+    """Return what bytes hold. Raises InputError, with `source` in it, for anything but this venue's state."""
     try:
         saved = msgspec.msgpack.decode(data, type=SavedState)
     except msgspec.MsgspecError as error:
         raise InputError(
             f"{source} is no state of a sandbox venue ({error}): name another file, or remove it"
         ) from None
-    if saved.format != FORMAT:
-        raise InputError(f"{source} has format {saved.format}, this is format {FORMAT}: name another file")
-    if saved.venue != venue:
-        raise InputError(f"{source} is a state of {saved.venue}, not of {venue}: choose that venue or another file")
+    _check(saved.format, FORMAT, saved.venue, venue, source)
     return saved
 
 
 def read_state(path: Path, venue: str) -> SavedState | None:
     """Return a state file's content, or None where there is no file yet.
 
-    Raises ConfigError for a file that cannot be read, InputError for one that is no state of this venue.
+    A file of one piece, as earlier versions wrote it, is read too. Raises ConfigError for a file that cannot be read or
+    is in use, InputError for one that is no state of this venue.
     """
     try:
+        with path.open("rb") as file:
+            magic = file.read(len(MAGIC))
+        if magic == MAGIC:
+            return state_in(read_rows(path), venue, f"state file {path}")
         data = path.read_bytes()
     except FileNotFoundError:
         return None
@@ -82,74 +107,20 @@ def read_state(path: Path, venue: str) -> SavedState | None:
     return decode_state(data, venue, f"state file {path}")
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a file for its owner alone, whole or not at all, and on the disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.new")
-    # What a crash, or somebody else, left there keeps its mode and its target: the file must be a new one.
-    beside.unlink(missing_ok=True)
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY)
+def state_in(rows: Sequence[Row], venue: str, source: str) -> SavedState:
+    """Return what rows hold. Raises InputError, with `source` in it, for anything but this venue's state."""
+    own = {section: value for section, _, _, value in rows if section in {HEAD, MARKETS}}
     try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        head = msgspec.msgpack.decode(own[HEAD], type=Head)
+        _check(head.format, ROWS_FORMAT, head.venue, venue, source)
+        exchange = encode_state(state_of(row for row in rows if row[0] not in own))
+        return SavedState(FORMAT, head.venue, head.api_key, exchange, own[MARKETS], head.runs)
+    except (msgspec.MsgspecError, LookupError) as error:
+        raise InputError(f"{source} does not hold together ({error!r}): name another file, or remove it") from error
 
 
-class StateKeeper:
-    """Save the venue into `path`: before a client hears of its order or balance, and now and then otherwise.
-
-    Requests and reports of the same moment share one save.
-    """
-
-    def __init__(self, path: Path, persisted: Persisted, *, interval_s: float) -> None:
-        self.path = path
-        self.saves = 0
-        self._persisted = persisted
-        self._interval_s = interval_s
-        self._changes = 1
-        self._saved_changes = 0
-        self._writing = asyncio.Lock()
-        persisted.exchange.listen(self._on_event)
-
-    async def save(self) -> None:
-        """Save now. Raises OSError when the disk does not take it."""
-        async with self._writing:
-            await self._write()
-
-    async def settle(self) -> None:
-        """Return when everything that changed for a client so far is on the disk. Raises OSError when it cannot be."""
-        changes = self._changes
-        if self._saved_changes >= changes:
-            return
-        async with self._writing:
-            if self._saved_changes < changes:
-                await self._write()
-
-    async def save_forever(self) -> None:
-        """Save at each interval in which something changed. Raises OSError when the disk does not take it."""
-        quiet = 0
-        while True:
-            await asyncio.sleep(self._interval_s)
-            quiet += 1
-            if self._saved_changes < self._changes or quiet >= QUIET_SAVES_EVERY:
-                quiet = 0
-                await self.save()
-
-    async def _write(self) -> None:
-        changes = self._changes
-        data = self._persisted.encode()
-        await asyncio.to_thread(write_file, self.path, data)
-        self._saved_changes = changes
-        self.saves += 1
-
-    def _on_event(self, event: Event) -> None:
-        is_for_client = (isinstance(event, OrderChanged) and event.order.account != HOUSE) or (
-            isinstance(event, HoldingChanged) and event.account != HOUSE
-        )
-        self._changes += is_for_client
+def _check(format_: int, known: int, of_venue: str, venue: str, source: str) -> None:
+    if format_ != known:
+        raise InputError(f"{source} has format {format_}, this is format {known}: name another file, or remove it")
+    if of_venue != venue:
+        raise InputError(f"{source} is a state of {of_venue}, not of {venue}: choose that venue or another file")

@@ -110,13 +110,17 @@ class LedgerTotal(msgspec.Struct, frozen=True):
 
 
 class Ledger(msgspec.Struct, frozen=True):
-    """State what truly happened. Orders and executions are of all accounts but the house."""
+    """State what truly happened. Orders and executions are of all accounts but the house.
+
+    `forgotten` names the accounts of which the venue no longer keeps everything.
+    """
 
     holdings: Mapping[str, Sequence[LedgerHolding]]
     orders: Sequence[LedgerOrder]
     executions: Sequence[LedgerTrade]
     transfers: Sequence[LedgerTransfer]
     totals: Mapping[str, LedgerTotal]
+    forgotten: Mapping[str, Any] = {}
 
     def holding(self, asset: str, account: str = "trader") -> LedgerHolding:
         """Return what an account has of an asset, zero when it never had any."""
@@ -176,8 +180,11 @@ class AdminClient:
         return (await self.faults()).fired.get(name, 0)
 
     async def ledger(self) -> Ledger:
-        """Return what truly happened."""
-        return msgspec.json.decode(await self._ask("GET", "/ledger"), type=Ledger)
+        """Return what truly happened. Raises AdminError when the venue keeps only a part of it."""
+        ledger = msgspec.json.decode(await self._ask("GET", "/ledger"), type=Ledger)
+        if ledger.forgotten:
+            raise AdminError(f"the ledger misses orders of {', '.join(ledger.forgotten)}: give a larger history_max")
+        return ledger
 
     async def requests(self, route: str = "", since_ns: int = 0) -> list[SeenRequest]:
         """Return the requests that reached the venue (the last 20,000), of routes that begin with `route`."""

@@ -13,9 +13,11 @@ import msgspec
 from services.sandbox_exchange.binance.errors import ApiError
 from services.sandbox_exchange.binance.frames import Frame
 from services.sandbox_exchange.binance.stream_names import StreamName, parse_stream
+from services.sandbox_exchange.config import VenueName
 from services.sandbox_exchange.core.model import Market
 from services.sandbox_exchange.markets.playback import Playback
 from services.sandbox_exchange.markets.recorded import RecordedFrame, RecordedMarket
+from services.sandbox_exchange.source import MARKET_ORDERS_MAX
 from shared.messages import Instrument
 
 Send = Callable[[StreamName, Frame], None]
@@ -107,7 +109,7 @@ def market_of_recording(recorded: RecordedMarket) -> Market:
         Decimal(0),
         Decimal(0),
     )
-    return Market(recorded.symbol, grid)
+    return Market(recorded.symbol, grid, orders_max=MARKET_ORDERS_MAX[VenueName.BINANCE])
 
 
 def _grid(numbers: list[str]) -> Decimal:

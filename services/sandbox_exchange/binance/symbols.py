@@ -10,7 +10,6 @@ from services.sandbox_exchange.binance.usage import RATE_LIMITS
 from services.sandbox_exchange.binance.words import DECIMALS, MARKET_WORDS, Payload, text
 from services.sandbox_exchange.core.model import Market
 
-OPEN_ORDERS_MAX = 200
 PRICE_STEPS_MAX = 10_000_000_000
 
 
@@ -98,5 +97,5 @@ def filters_of(market: Market) -> list[Payload]:
             "applyMaxToMarket": True,
             "avgPriceMins": 0,
         },
-        {"filterType": "MAX_NUM_ORDERS", "maxNumOrders": OPEN_ORDERS_MAX},
+        *([{"filterType": "MAX_NUM_ORDERS", "maxNumOrders": market.orders_max}] if market.orders_max else []),
     ]

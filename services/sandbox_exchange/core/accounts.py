@@ -33,7 +33,10 @@ class Wallet(msgspec.Struct):
 
 
 class Accounts:
-    """Hold every account's wallets, the fees taken so far, and the transfers from and to outside."""
+    """Hold every account's wallets, the fees taken so far, and the transfers from and to outside.
+
+    `touched` holds the wallets (account, asset) that changed since somebody emptied it; None while nobody asks.
+    """
 
     def __init__(self, events: Events) -> None:
         self._events = events
@@ -42,6 +45,7 @@ class Accounts:
         self.wallets: dict[str, dict[str, Wallet]] = {HOUSE: {}}
         self.fees: dict[str, Decimal] = {}
         self.transfers: list[Transfer] = []
+        self.touched: set[tuple[str, str]] | None = None
 
     def open(self, account: Account, deposits: Mapping[str, Decimal], now_ns: int) -> None:
         """Open an account with its first deposits; MALFORMED for a name or key in use or a negative deposit."""
@@ -101,6 +105,8 @@ class Accounts:
         if wallet is None:
             wallet = wallets[asset] = Wallet()
         wallet.free, wallet.locked = add(wallet.free, free), add(wallet.locked, locked)
+        if self.touched is not None:
+            self.touched.add((account, asset))
         if account == HOUSE:
             return
         assert wallet.free >= 0 and wallet.locked >= 0, f"{account} holds {wallet} of {asset} after {reason}"

@@ -11,7 +11,9 @@ import msgspec
 
 from services.sandbox_exchange.core import ledger, state
 from services.sandbox_exchange.core.accounts import Accounts
+from services.sandbox_exchange.core.changes import Changes, Tracking
 from services.sandbox_exchange.core.events import Events
+from services.sandbox_exchange.core.history import HISTORY_MAX, History
 from services.sandbox_exchange.core.intervals import MINUTE_NS
 from services.sandbox_exchange.core.market import MarketBook
 from services.sandbox_exchange.core.model import (
@@ -51,21 +53,23 @@ class SandboxExchange:
         self,
         *,
         fees: FeeSettings | None = None,
-        open_orders_max: int = OPEN_ORDERS_MAX,
+        open_orders_max: int | None = OPEN_ORDERS_MAX,
         trades_kept: int = TRADES_KEPT,
+        history_max: int = HISTORY_MAX,
     ) -> None:
         self._events = Events()
         self._accounts = Accounts(self._events)
-        self._orders = Orders()
-        self._settlement = Settlement(self._accounts, self._orders, self._events, fees or FeeSettings())
+        self._orders, self._history = Orders(), History(history_max)
+        self._settlement = Settlement(self._accounts, self._orders, self._history, self._events, fees or FeeSettings())
         self._books: dict[str, MarketBook] = {}
         self._markets: dict[str, Market] = {}
         self._placing = Placing(
             self._books, self._accounts, self._orders, self._settlement, open_orders_max=open_orders_max
         )
         self._parts = state.Parts(
-            self._events, self._accounts, self._orders, self._settlement, self._books, trades_kept
+            self._events, self._accounts, self._orders, self._settlement, self._history, self._books, trades_kept
         )
+        self._tracking: Tracking | None = None
 
     @property
     def markets(self) -> Mapping[str, Market]:
@@ -115,7 +119,7 @@ class SandboxExchange:
         client order id that is in use; `fee_mode` overrides the venue's for this order.
         """
         answer = self._placing.place(request, now_ns, fill_fraction, accept_duplicate_id, fee_mode)
-        self._events.hand_out()
+        self._finish()
         return answer
 
     def check(self, request: PlaceOrder) -> None:
@@ -132,7 +136,7 @@ class SandboxExchange:
         if not order.status.is_open:
             raise Refusal(RefusalCode.ORDER_UNKNOWN, f"order {order.order_id} is {order.status}")
         self._cancel(order, now_ns)
-        self._events.hand_out()
+        self._finish()
         return order.snapshot()
 
     def cancel_all(self, account: str, symbol: str | None, now_ns: int) -> tuple[VenueOrder, ...]:
@@ -143,7 +147,7 @@ class SandboxExchange:
         orders = self._orders.open(account, symbol)
         for order in orders:
             self._cancel(order, now_ns)
-        self._events.hand_out()
+        self._finish()
         return tuple([order.snapshot() for order in orders])
 
     def order(
@@ -161,16 +165,15 @@ class SandboxExchange:
         return [one.snapshot() for one in self._orders.open(account, symbol)]
 
     def orders(self, account: str, symbol: str) -> Sequence[VenueOrder]:
-        """Return every order that the account ever placed in a market, oldest first."""
+        """Return the account's orders in a market, open and kept ones, oldest first."""
         self._accounts.known(account)
         self._book(symbol)
         return [one.snapshot() for one in self._orders.of_account(account, symbol)]
 
     def account_trades(self, account: str, symbol: str | None = None) -> Sequence[AccountTrade]:
-        """Return the account's executions, oldest first."""
+        """Return the account's executions that are kept, oldest first."""
         self._accounts.known(account)
-        trades = self._settlement.trades.get(account, [])
-        return [one for one in trades if symbol is None or one.symbol == symbol]
+        return [one for one in self._history.trades(account) if symbol is None or one.symbol == symbol]
 
     def holdings(self, account: str) -> Sequence[Holding]:
         """Return what the account holds, by asset; an asset never touched is absent."""
@@ -220,6 +223,22 @@ class SandboxExchange:
         state.restore(self._parts, state_bytes)
         self._markets.clear()
         self._markets.update({symbol: book.market for symbol, book in self._parts.books.items()})
+        self._history.forget(self._orders.forget, self._markets)
+        self.take_whole()
+
+    def take_changes(self) -> Changes:
+        """Return the rows that changed since the last call.
+
+        Every row at the first call, after `restore` and after `take_whole`.
+        """
+        if self._tracking is None:
+            self._tracking = Tracking(self._parts)
+        return self._tracking.take()
+
+    def take_whole(self) -> None:
+        """Make the next `take_changes` return every row."""
+        if self._tracking is not None:
+            self._tracking.take_whole()
 
     def ledger(self) -> bytes:
         """Return what truly happened, as JSON (`ledger.Ledger`): accounts, holdings, orders, executions, transfers."""
@@ -231,7 +250,7 @@ class SandboxExchange:
         if status is TradingStatus.DELISTED:
             self._cancel_book(book, now_ns)
         self._describe(book, msgspec.structs.replace(book.market, status=status))
-        self._events.hand_out()
+        self._finish()
 
     def redenominate(self, symbol: str, factor: Decimal, now_ns: int) -> None:
         """Multiply prices by `factor` and divide holdings of the base asset by it; every order is cancelled.
@@ -248,6 +267,10 @@ class SandboxExchange:
                 self._cancel_book(each, now_ns)
         self._accounts.divide(base, factor, now_ns)
         self._describe(book, market)
+        self._finish()
+
+    def _finish(self) -> None:
+        self._history.forget(self._orders.forget, self._markets)
         self._events.hand_out()
 
     def _describe(self, book: MarketBook, market: Market) -> None:

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 import msgspec
 
+from services.sandbox_exchange.core.history import Forgotten
 from services.sandbox_exchange.core.model import HOUSE, AccountTrade, Holding, Permission, Transfer, VenueOrder
 from services.sandbox_exchange.core.state import Parts
 from shared.matching.exact import add, subtract
@@ -35,7 +36,10 @@ class Total(msgspec.Struct, frozen=True):
 
 
 class Ledger(msgspec.Struct, frozen=True):
-    """State everything; holdings by account, totals by asset, orders and executions as they came."""
+    """State everything that is kept; holdings by account, totals by asset, orders and executions as they came.
+
+    `forgotten` says by account what is not kept any more; an account of which all is kept is absent.
+    """
 
     accounts: Sequence[LedgerAccount]
     holdings: dict[str, Sequence[Holding]]
@@ -43,13 +47,14 @@ class Ledger(msgspec.Struct, frozen=True):
     executions: Sequence[AccountTrade]
     transfers: Sequence[Transfer]
     totals: dict[str, Total]
+    forgotten: dict[str, Forgotten] = {}
 
 
 def ledger(parts: Parts) -> bytes:
     """Return the ledger as JSON."""
     accounts = parts.accounts
     orders = [one.snapshot() for one in parts.orders.by_id.values() if one.account != HOUSE]
-    executions = [trade for trades in parts.settlement.trades.values() for trade in trades]
+    executions = [trade for _, trade in parts.history.numbered()]
     return msgspec.json.encode(
         Ledger(
             [LedgerAccount(one.name, one.permissions) for one in accounts.by_name.values()],
@@ -58,6 +63,7 @@ def ledger(parts: Parts) -> bytes:
             sorted(executions, key=lambda one: (one.time_ns, one.symbol, one.trade_id, not one.is_maker)),
             accounts.transfers,
             totals(parts),
+            parts.history.forgotten(),
         )
     )
 

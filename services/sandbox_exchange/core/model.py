@@ -33,7 +33,10 @@ class Permission(StrEnum):
 
 
 class Market(msgspec.Struct, frozen=True):
-    """Describe one market; rates are fractions, `quantity_max` and `notional_max` bound one order."""
+    """Describe one market; rates are fractions, `quantity_max` and `notional_max` bound one order.
+
+    `orders_max` bounds what rests of one account in it, or is None.
+    """
 
     symbol: str
     instrument: Instrument
@@ -43,6 +46,7 @@ class Market(msgspec.Struct, frozen=True):
     notional_max: Decimal = Decimal(2_000_000)
     status: TradingStatus = TradingStatus.TRADING
     allowed_sides: frozenset[Side] = frozenset(Side)
+    orders_max: int | None = None
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -54,6 +58,9 @@ class Account(msgspec.Struct, frozen=True):
     permissions: frozenset[Permission] = frozenset({Permission.READ, Permission.TRADE})
     allowed_ips: frozenset[str] | None = None
     expires_ns: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Account(name={self.name!r}, api_key='…', secret='…')"
 
 
 class OrderKind(StrEnum):

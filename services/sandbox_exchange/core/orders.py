@@ -2,8 +2,10 @@
 
 In: new orders, and the end of old ones. Out: them by id, by client order id, by account.
 Never: a closed order of the house: those are forgotten, so that a day of background trading fits into memory.
+An account's ended orders are forgotten when `history.History` says so.
 """
 
+from collections import Counter
 from decimal import Decimal
 
 import msgspec
@@ -32,7 +34,10 @@ class FeeTerms(msgspec.Struct, frozen=True):
 
 
 class OrderRecord(msgspec.Struct, eq=False):
-    """Hold an order and the amount of `lock_asset` that is still locked for it."""
+    """Hold an order and the amount of `lock_asset` that is still locked for it.
+
+    `ended` numbers the ends of orders as they came; it is 0 while an order is open, and for the house's.
+    """
 
     order_id: int
     client_order_id: str
@@ -53,6 +58,7 @@ class OrderRecord(msgspec.Struct, eq=False):
     lock_asset: str
     locked: Decimal
     fees: FeeTerms
+    ended: int = 0
 
     def snapshot(self) -> VenueOrder:
         """Return the order as it stands."""
@@ -77,20 +83,25 @@ class OrderRecord(msgspec.Struct, eq=False):
 
 
 class Orders:
-    """Hold the orders. The house's are held while they rest."""
+    """Hold the orders. The house's are held while they rest.
+
+    `touched` holds the ids of orders that came, changed or went since somebody emptied it; None while nobody asks.
+    """
 
     def __init__(self) -> None:
         self.last_id = 0
         self.by_id: dict[int, OrderRecord] = {}
-        self.placed: dict[str, dict[str, list[OrderRecord]]] = {}  # by account, then symbol
+        self.touched: set[int] | None = None
+        self._placed: dict[str, dict[str, dict[int, OrderRecord]]] = {}  # by account, then symbol
         self._open: dict[str, dict[int, OrderRecord]] = {}
-        self._newest: dict[tuple[str, str, str], OrderRecord] = {}
+        self._named: dict[tuple[str, str, str], list[OrderRecord]] = {}  # by client order id, the newest last
         self._open_client_ids: dict[tuple[str, str], int] = {}
+        self._open_counts: Counter[tuple[str, str]] = Counter()  # by account and symbol
 
     def clear(self, last_id: int) -> None:
         """Forget every order; the next id follows `last_id`."""
         self.last_id = last_id
-        for one in (self.by_id, self.placed, self._open, self._newest, self._open_client_ids):
+        for one in (self.by_id, self._placed, self._open, self._named, self._open_client_ids, self._open_counts):
             one.clear()
 
     def next_id(self) -> int:
@@ -101,34 +112,55 @@ class Orders:
     def add(self, order: OrderRecord) -> None:
         """Take in an order; the house's only when it rests."""
         self.by_id[order.order_id] = order
+        self.touch(order)
         if order.account == HOUSE:
             return
-        self.placed.setdefault(order.account, {}).setdefault(order.symbol, []).append(order)
-        self._newest[order.account, order.symbol, order.client_order_id] = order
+        self._placed.setdefault(order.account, {}).setdefault(order.symbol, {})[order.order_id] = order
+        self._named.setdefault((order.account, order.symbol, order.client_order_id), []).append(order)
         if order.status in OPEN:
             self._open.setdefault(order.account, {})[order.order_id] = order
+            self._open_counts[order.account, order.symbol] += 1
             key = (order.account, order.client_order_id)
             self._open_client_ids[key] = self._open_client_ids.get(key, 0) + 1
 
     def close(self, order: OrderRecord) -> None:
         """Note that an order has ended."""
+        self.touch(order)
         if order.account == HOUSE:
             self.by_id.pop(order.order_id, None)
             return
         if self._open[order.account].pop(order.order_id, None) is None:
             return
+        self._open_counts[order.account, order.symbol] -= 1
         key = (order.account, order.client_order_id)
         self._open_client_ids[key] -= 1
         if not self._open_client_ids[key]:
             del self._open_client_ids[key]
 
+    def touch(self, order: OrderRecord) -> None:
+        """Note that an order which is held has changed."""
+        if self.touched is not None and order.order_id in self.by_id:
+            self.touched.add(order.order_id)
+
+    def forget(self, order_id: int) -> None:
+        """Forget an ended order."""
+        order = self.by_id.pop(order_id)
+        if self.touched is not None:
+            self.touched.add(order_id)
+        del self._placed[order.account][order.symbol][order_id]
+        key = (order.account, order.symbol, order.client_order_id)
+        named = self._named[key]
+        named.remove(order)
+        if not named:
+            del self._named[key]
+
     def is_client_id_open(self, account: str, client_order_id: str) -> bool:
         """Tell whether an open order of the account has that client order id."""
         return (account, client_order_id) in self._open_client_ids
 
-    def open_count(self, account: str) -> int:
-        """Return how many orders of the account rest (not kept for the house)."""
-        return len(self._open.get(account, ()))
+    def open_count(self, account: str, symbol: str | None = None) -> int:
+        """Return how many orders of the account rest, in one market or in all (not kept for the house)."""
+        return len(self._open.get(account, ())) if symbol is None else self._open_counts[account, symbol]
 
     def open(self, account: str, symbol: str | None) -> list[OrderRecord]:
         """Return the account's resting orders, oldest first."""
@@ -139,16 +171,17 @@ class Orders:
         return orders if symbol is None else [one for one in orders if one.symbol == symbol]
 
     def of_account(self, account: str, symbol: str) -> list[OrderRecord]:
-        """Return every order of the account in a market, oldest first; of the house those that rest."""
+        """Return the account's orders in a market that are kept, oldest first; of the house those that rest."""
         if account == HOUSE:
             return self.open(account, symbol)
-        return self.placed.get(account, {}).get(symbol, [])
+        return list(self._placed.get(account, {}).get(symbol, {}).values())
 
     def find(self, account: str, symbol: str, order_id: int | None, client_order_id: str | None) -> OrderRecord:
         """Return an order; ORDER_UNKNOWN when the account has none like that in that market."""
         order = self.by_id.get(order_id) if order_id is not None else None
         if order_id is None and client_order_id is not None:
-            order = self._newest.get((account, symbol, client_order_id))
+            named = self._named.get((account, symbol, client_order_id))
+            order = named[-1] if named else None
         if order is None or order.account != account or order.symbol != symbol:
             raise Refusal(RefusalCode.ORDER_UNKNOWN, f"no order {order_id or client_order_id} in {symbol}")
         return order

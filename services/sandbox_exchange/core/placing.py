@@ -12,6 +12,7 @@ from services.sandbox_exchange.core.market import MarketBook
 from services.sandbox_exchange.core.model import (
     HOUSE,
     AccountTrade,
+    Market,
     OrderKind,
     OrderStatus,
     Permission,
@@ -38,7 +39,7 @@ class Placing:
         orders: Orders,
         settlement: Settlement,
         *,
-        open_orders_max: int,
+        open_orders_max: int | None,
     ) -> None:
         self._books, self._accounts, self._orders, self._settlement = books, accounts, orders, settlement
         self._open_orders_max = open_orders_max
@@ -63,11 +64,18 @@ class Placing:
         client_id = request.client_order_id
         if client_id and not accept_duplicate_id and self._orders.is_client_id_open(request.account, client_id):
             raise Refusal(RefusalCode.CLIENT_ID_TAKEN, f"client order id {client_id} is in use")
-        if self._orders.open_count(request.account) >= self._open_orders_max:
-            raise Refusal(RefusalCode.ORDERS_MAX, f"{self._open_orders_max} orders are open")
+        self._check_count(request, market)
         asset, amount = needed(book, request, terms)
         self._accounts.require(request.account, asset, amount)
         return book, terms, asset, amount
+
+    def _check_count(self, request: PlaceOrder, market: Market) -> None:
+        for count, most in (
+            (self._orders.open_count(request.account), self._open_orders_max),
+            (self._orders.open_count(request.account, market.symbol), market.orders_max),
+        ):
+            if most is not None and count >= most:
+                raise Refusal(RefusalCode.ORDERS_MAX, f"{count} orders are open")
 
     def place(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from typing import Protocol
 
+from services.sandbox_exchange.core.changes import Changes
 from services.sandbox_exchange.core.model import (
     Account,
     AccountTrade,
@@ -102,11 +103,11 @@ class Exchange(Protocol):
         ...
 
     def orders(self, account: str, symbol: str) -> Sequence[VenueOrder]:
-        """Return every order that the account ever placed in a market, oldest first."""
+        """Return the account's orders in a market, open and kept ones, oldest first."""
         ...
 
     def account_trades(self, account: str, symbol: str | None = None) -> Sequence[AccountTrade]:
-        """Return the account's executions, oldest first."""
+        """Return the account's executions that are kept, oldest first."""
         ...
 
     def holdings(self, account: str) -> Sequence[Holding]:
@@ -141,6 +142,14 @@ class Exchange(Protocol):
 
     def restore(self, state: bytes) -> None:
         """Become what `dump` returned; a later call behaves as if nothing had happened between."""
+        ...
+
+    def take_changes(self) -> Changes:
+        """Return the rows that changed since the last call; every row at first, and after `restore`."""
+        ...
+
+    def take_whole(self) -> None:
+        """Make the next `take_changes` return every row."""
         ...
 
     def ledger(self) -> bytes:

@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from services.sandbox_exchange.core.accounts import Accounts
 from services.sandbox_exchange.core.events import Events
+from services.sandbox_exchange.core.history import History
 from services.sandbox_exchange.core.model import (
     HOUSE,
     AccountTrade,
@@ -25,12 +26,11 @@ ZERO = Decimal(0)
 
 
 class Settlement:
-    """Book locks, executions and releases, and keep every account's executions (none of the house's)."""
+    """Book locks, executions and releases."""
 
-    def __init__(self, accounts: Accounts, orders: Orders, events: Events, fees: FeeSettings) -> None:
-        self._accounts, self._orders, self._events = accounts, orders, events
+    def __init__(self, accounts: Accounts, orders: Orders, history: History, events: Events, fees: FeeSettings) -> None:
+        self._accounts, self._orders, self._history, self._events = accounts, orders, history, events
         self.fees = fees
-        self.trades: dict[str, list[AccountTrade]] = {}
 
     def lock(self, order: OrderRecord, now_ns: int) -> None:
         """Move what the order needs from free to locked."""
@@ -41,7 +41,7 @@ class Settlement:
     def end(self, order: OrderRecord, status: OrderStatus, now_ns: int) -> None:
         """End an order that is not filled: close it, tell its owner, release what is locked."""
         order.status, order.updated_ns = status, now_ns
-        self._orders.close(order)
+        self._close(order)
         if order.account == HOUSE:
             return
         if order.quote_amount is not None:
@@ -80,14 +80,15 @@ class Settlement:
         order.executed_quote = add(order.executed_quote, notional)
         order.status = OrderStatus.FILLED if is_last else OrderStatus.PARTIALLY_FILLED
         order.updated_ns = now_ns
+        self._orders.touch(order)
         if order.account == HOUSE:
             if counterparty != HOUSE:
                 self._move(order, market, execution.quantity, notional, now_ns)
             if is_last:
-                self._orders.close(order)
+                self._close(order)
             return None
         if is_last:
-            self._orders.close(order)
+            self._close(order)
             if order.quote_amount is not None:
                 order.quantity = order.executed_quantity
         fee, fee_asset, is_third = self._fee(order, market, execution, notional, is_maker)
@@ -107,10 +108,14 @@ class Settlement:
             counterparty == order.account,
             now_ns,
         )
-        self.trades.setdefault(order.account, []).append(trade)
+        self._history.add(trade)
         self.tell(order, trade)
         self._book(order, market, trade, is_third=is_third)
         return trade
+
+    def _close(self, order: OrderRecord) -> None:
+        self._orders.close(order)
+        self._history.end(order)
 
     def _move(self, order: OrderRecord, market: Market, quantity: Decimal, notional: Decimal, now_ns: int) -> None:
         base, quote = market.instrument.base, market.instrument.quote

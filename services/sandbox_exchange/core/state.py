@@ -12,6 +12,7 @@ import msgspec
 from services.sandbox_exchange.core.accounts import Accounts, Wallet
 from services.sandbox_exchange.core.candles import Candle, Series
 from services.sandbox_exchange.core.events import Events
+from services.sandbox_exchange.core.history import Forgotten, History
 from services.sandbox_exchange.core.market import MarketBook
 from services.sandbox_exchange.core.model import (
     Account,
@@ -36,6 +37,7 @@ class Parts(msgspec.Struct, frozen=True):
     accounts: Accounts
     orders: Orders
     settlement: Settlement
+    history: History
     books: dict[str, MarketBook]
     trades_kept: int
 
@@ -73,12 +75,13 @@ class State(msgspec.Struct, frozen=True):
     orders: list[OrderRecord]
     account_trades: dict[str, list[AccountTrade]]
     markets: list[MarketState]
+    forgotten: dict[str, Forgotten] = {}
 
 
 def dump(parts: Parts) -> bytes:
     """Return the state."""
     accounts, orders = parts.accounts, parts.orders
-    return msgspec.msgpack.encode(
+    return encode_state(
         State(
             FORMAT,
             parts.settlement.fees,
@@ -88,7 +91,7 @@ def dump(parts: Parts) -> bytes:
             accounts.transfers,
             orders.last_id,
             sorted(orders.by_id.values(), key=lambda one: one.order_id),
-            parts.settlement.trades,
+            parts.history.executions(),
             [
                 MarketState(
                     book.market,
@@ -100,9 +103,14 @@ def dump(parts: Parts) -> bytes:
                 )
                 for book in parts.books.values()
             ],
-        ),
-        order="deterministic",
+            parts.history.forgotten(),
+        )
     )
+
+
+def encode_state(state: State) -> bytes:
+    """Return a state as `restore` takes it."""
+    return msgspec.msgpack.encode(state, order="deterministic")
 
 
 def restore(parts: Parts, state_bytes: bytes) -> None:
@@ -113,15 +121,16 @@ def restore(parts: Parts, state_bytes: bytes) -> None:
         raise Refusal(RefusalCode.MALFORMED, f"no saved state of the sandbox: {error}") from None
     if state.format != FORMAT:
         raise Refusal(RefusalCode.MALFORMED, f"saved state has format {state.format}, this is {FORMAT}")
-    accounts, orders, settlement = parts.accounts, parts.orders, parts.settlement
+    accounts, orders = parts.accounts, parts.orders
     accounts.by_name = {one.name: one for one in state.accounts}
     accounts.by_key.clear()
     accounts.by_key.update({one.api_key: one for one in state.accounts})
     accounts.wallets, accounts.fees, accounts.transfers = state.wallets, state.fees_taken, state.transfers
-    settlement.fees, settlement.trades = state.fees, state.account_trades
+    parts.settlement.fees = state.fees
     orders.clear(state.last_order_id)
     for order in state.orders:
         orders.add(order)
+    parts.history.restore(state.orders, state.account_trades, state.forgotten)
     parts.books.clear()
     for one in state.markets:
         parts.books[one.market.symbol] = _book(one, parts)

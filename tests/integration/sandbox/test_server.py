@@ -1,9 +1,12 @@
 """`cascade sandbox` as a process: it starts, obeys its admin, keeps its state, and ends in good order."""
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
+import random
+import shutil
 import socket
 import sys
 from decimal import Decimal
@@ -13,6 +16,7 @@ from urllib.parse import urlencode
 import aiohttp
 import pytest
 
+from services.sandbox_exchange.state_file import log_of, read_rows
 from shared.clock import wall_ns
 from shared.testing.sandbox import AdminError, Sandbox, running_sandbox
 from tests.integration.sandbox.in_process import sandbox_in_process
@@ -219,11 +223,54 @@ async def test_the_state_outlives_the_process(name: str, ending: str, tmp_path: 
 
 
 async def test_an_order_is_on_the_disk_before_its_answer(tmp_path: Path) -> None:
-    path = tmp_path / "venue.state"
-    async with sandbox_in_process("mexc", still=True, state_file=str(path), state_interval_s=3600) as venue:
+    path, copy = tmp_path / "venue.state", tmp_path / "copy.state"
+    async with running_sandbox("mexc", still=True, state=path) as venue:
         for number in range(3):
             assert (await buy(venue, f"kept-{number}"))[0] == 200
-            assert f"kept-{number}".encode() in path.read_bytes()
+            # As a machine that loses power now would find it.
+            shutil.copy(path, copy)
+            shutil.copy(log_of(path), log_of(copy))
+            rows = [value for section, _, _, value in read_rows(copy) if section == "order"]
+            assert any(f"kept-{number}".encode() in row for row in rows)
+
+
+@pytest.mark.timeout(120)  # four processes
+async def test_kills_at_any_moment_lose_no_order_and_double_none(tmp_path: Path) -> None:
+    path, rng = tmp_path / "venue.state", random.Random(5)
+    answered: list[str] = []
+    asked = 0
+    for _ in range(3):
+        async with running_sandbox("mexc", symbols="HUSDT", state=path, balance=["USDT=100000"]) as venue:
+            ledger = await venue.admin.ledger()
+            assert [cid for cid in answered if len(ledger.orders_of(cid)) != 1] == []
+            stop_at = asked + rng.randrange(5, 40)
+
+            async def trade(venue: Sandbox = venue, stop_at: int = stop_at) -> None:
+                nonlocal asked
+                while True:
+                    asked += 1
+                    cid = f"k-{asked}"
+                    price = "0.1" if asked % 3 else "9"  # below the market, or through it
+                    with contextlib.suppress(aiohttp.ClientError):
+                        status, _ = await buy(venue, cid, price=price)
+                        if status == 200:
+                            answered.append(cid)
+                    if asked >= stop_at:
+                        return
+
+            traders = [asyncio.create_task(trade()) for _ in range(4)]
+            await asyncio.wait(traders, return_when=asyncio.FIRST_COMPLETED)
+            await venue.kill()
+            await asyncio.gather(*traders)
+    async with running_sandbox("mexc", symbols="HUSDT", state=path) as venue:
+        ledger = await venue.admin.ledger()
+        assert len(answered) > 15
+        assert [cid for cid in answered if len(ledger.orders_of(cid)) != 1] == []
+        assert len({one.client_order_id for one in ledger.orders}) == len(ledger.orders) <= asked
+        for one in ledger.orders:
+            filled = sum(trade.quantity for trade in ledger.executions if trade.order_id == one.order_id)
+            assert filled == one.executed_quantity
+        assert all(total.difference == 0 for total in ledger.totals.values())
 
 
 @pytest.mark.parametrize("name", VENUES)

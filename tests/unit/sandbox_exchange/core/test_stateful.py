@@ -1,4 +1,7 @@
-"""The sandbox venue under random requests: nothing vanishes, and a restored venue goes on alike."""
+"""The sandbox venue under random requests: nothing vanishes, and a restored venue goes on alike.
+
+It is followed by rows, as a state file follows it, which say at any time what the venue is.
+"""
 
 from collections.abc import Callable
 from decimal import Decimal
@@ -29,6 +32,7 @@ from services.sandbox_exchange.core.model import (
 )
 from shared.matching import FeeMode, SelfTradePrevention
 from shared.messages import Instrument, Side, TimeInForce
+from tests.unit.sandbox_exchange.core.rows import Mirror
 
 TICK, STEP = Decimal("0.05"), Decimal("0.03")
 RATES = {"maker_rate": Decimal("0.001"), "taker_rate": Decimal("0.004")}
@@ -68,8 +72,8 @@ def wishes(draw: st.DrawFn) -> tuple[PlaceOrder, Decimal | None, FeeMode | None]
     return request, draw(fractions), draw(fee_modes)
 
 
-def new_venue() -> SandboxExchange:
-    exchange = SandboxExchange(fees=FEES, open_orders_max=6, trades_kept=20)
+def new_venue(history_max: int) -> SandboxExchange:
+    exchange = SandboxExchange(fees=FEES, open_orders_max=6, trades_kept=20, history_max=history_max)
     for market in MARKETS.values():
         exchange.list_market(market)
     for name in PEOPLE:
@@ -81,10 +85,16 @@ def new_venue() -> SandboxExchange:
 class VenueMachine(RuleBasedStateMachine):
     """Drive one venue and a second one that is saved and restored now and then."""
 
+    history_max = 100_000
+
     def __init__(self) -> None:
         super().__init__()
         self.now_ns = 0
-        self.venue, self.twin = new_venue(), new_venue()
+        self.venue, self.twin = new_venue(self.history_max), new_venue(self.history_max)
+        self.mirror, self.twin_mirror = Mirror(), Mirror()
+        self.mirror.follow(self.venue.take_changes())
+        self.ended: dict[str, list[int]] = {name: [] for name in PEOPLE}
+        self.trades_of: dict[int, int] = {}
         self.events: list[Event] = []
         self.twin_events: list[Event] = []
         self.venue.listen(self.events.append)
@@ -140,6 +150,8 @@ class VenueMachine(RuleBasedStateMachine):
                 self.held[event.account, event.holding.asset] = event.holding
             else:
                 assert isinstance(event, MarketChanged)
+        for name in PEOPLE:
+            self.forget_too_much(name)
         self.events.clear()
         self.twin_events.clear()
 
@@ -150,6 +162,18 @@ class VenueMachine(RuleBasedStateMachine):
         done = Decimal(0) if old is None else old.executed_quantity
         assert order.executed_quantity - done == (0 if event.trade is None else event.trade.quantity)
         self.orders[order.order_id] = order
+        if event.trade is not None:
+            self.trades_of[order.order_id] = self.trades_of.get(order.order_id, 0) + 1
+        if not order.status.is_open:
+            self.ended[order.account].append(order.order_id)
+
+    def forget_too_much(self, name: str) -> None:
+        ended = self.ended[name]
+        mine = {one.order_id for one in self.orders.values() if one.account == name}
+        while len(ended) > 1 and len(ended) + sum(self.trades_of.get(one, 0) for one in mine) > self.history_max:
+            oldest = ended.pop(0)
+            mine.discard(oldest)
+            del self.orders[oldest]
 
     @rule(wishes=st.lists(wishes(), min_size=1, max_size=8))
     def place_some(self, wishes) -> None:
@@ -214,11 +238,21 @@ class VenueMachine(RuleBasedStateMachine):
 
     @rule()
     def restart_the_twin(self) -> None:
-        saved = self.twin.dump()
-        self.twin = SandboxExchange(open_orders_max=6, trades_kept=20)
+        self.twin_mirror.follow(self.twin.take_changes())
+        saved = self.twin_mirror.dump()
+        assert saved == self.twin.dump()
+        self.twin = SandboxExchange(open_orders_max=6, trades_kept=20, history_max=self.history_max)
         self.twin.restore(saved)
         self.twin.listen(self.twin_events.append)
+        self.twin_mirror = Mirror()
         assert self.twin.dump() == saved
+
+    @rule(lose=st.sampled_from([False, False, False, True]))
+    def let_the_rows_follow(self, lose) -> None:
+        if lose:
+            self.venue.take_whole()  # as after a write that failed
+        self.mirror.follow(self.venue.take_changes())
+        assert self.mirror.dump() == self.venue.dump()
 
     @invariant()
     def books_are_as_told_and_never_crossed(self) -> None:
@@ -272,15 +306,26 @@ class VenueMachine(RuleBasedStateMachine):
             held[trade.account, instrument.base] += sign * trade.quantity
             held[trade.account, instrument.quote] -= sign * trade.price * trade.quantity
             held[trade.account, trade.fee_asset] -= trade.fee
+        for name, gone in ledger.forgotten.items():
+            for asset, amount in gone.amounts.items():
+                held[name, asset] += amount
         stated = {(name, one.asset): one.free + one.locked for name in PEOPLE for one in ledger.holdings[name]}
         assert stated == {key: amount for key, amount in held.items() if key in stated or amount}
         assert list(ledger.orders) == sorted(self.orders.values(), key=lambda one: one.order_id)
 
 
+class ForgetfulVenueMachine(VenueMachine):
+    """Drive venues that keep hardly anything of the past."""
+
+    history_max = 7
+
+
 TestVenue = VenueMachine.TestCase
+TestForgetfulVenue = ForgetfulVenueMachine.TestCase
 TestVenue.settings = settings(
     max_examples=80,
     stateful_step_count=40,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+TestForgetfulVenue.settings = settings(TestVenue.settings, max_examples=40)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from services.sandbox_exchange.state import write_file
+from services.sandbox_exchange.files import write_file
 
 
 @pytest.mark.parametrize("is_link", [False, True])
