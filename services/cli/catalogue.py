@@ -1,4 +1,4 @@
-"""`cascade data download | import | gaps`, and the catalogue's side of `list`, `verify` and `export`.
+"""`cascade data download | import | bars | gaps`, and the catalogue's side of `list`, `verify` and `export`.
 
 In: a person's words for venues, markets and dates. Out: the catalogue changed or shown; exit code 1 when something in
 it is wrong. Never: a series that is half changed; a different answer without saying what differs.
@@ -6,6 +6,7 @@ it is wrong. Never: a series that is half changed; a different answer without sa
 
 import re
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -28,7 +29,7 @@ from services.cli.catalogue_view import (
 from services.cli.commands.options import AsJson, console, print_json
 from services.cli.data_export import export_rows
 from services.cli.errors import EXIT_FAILED
-from shared.clock import wall_ns
+from shared.clock import NANOSECONDS_PER_MILLISECOND, wall_ns
 from shared.domain.instruments import bus_symbol
 from shared.errors import InputError
 from shared.store.catalogue.catalogue import Catalogue
@@ -36,6 +37,7 @@ from shared.store.catalogue.files import SeriesKey, check_timeframe
 from shared.store.catalogue.importer import Imported, ImportOptions, import_file
 from shared.store.catalogue.read import connect
 from shared.store.catalogue.rows import SCHEMAS
+from shared.store.catalogue.trade_bars import make_bars
 from shared.store.catalogue.verify import Gap, verify
 from shared.store.catalogue.verify import gaps as find_gaps
 
@@ -52,18 +54,28 @@ Url = Annotated[
     str | None,
     typer.Option("--url", envvar="CASCADE_VENUE_URL", help="Ask this host instead of the venue's: a sandbox."),
 ]
-Rate = Annotated[float | None, typer.Option("--rate", min=0.01, help="Requests a second [default: half the venue's]")]
+Rate = Annotated[float | None, typer.Option("--rate", min=0.01, help="Requests a second (default: half the venue's)")]
 Again = Annotated[bool, typer.Option("--again", help="Also ask for what the venue has already answered.")]
 Replace = Annotated[bool, typer.Option("--replace", help="New values win over stored ones that differ.")]
+
+
+class Kind(StrEnum):
+    """Name what `download` brings."""
+
+    CANDLES = "candles"
+    TRADES = "trades"
 
 
 def download(
     *,
     venue: Annotated[str, typer.Option("--venue", help="A venue that ccxt knows: mexc, binance, …")],
     symbols: Annotated[str, typer.Option("--symbols", help="Markets: BTC/USDT,ETH/USDT.")],
-    timeframe: Annotated[str, typer.Option("--timeframe", help="The bars' length: 1m, 15m, 4h, 1d.")],
     start: Annotated[str, typer.Option("--from", metavar="DATE", help="2025-01-31, 2025-01-31T08:00Z, or 90d.")],
-    end: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Up to, not included [default: now]")] = None,
+    kind: Annotated[
+        Kind, typer.Option("--kind", help="Candles, or every trade (binance; mexc: recent ones).")
+    ] = Kind.CANDLES,
+    timeframe: Annotated[str | None, typer.Option("--timeframe", help="The bars' length: 1m, 15m, 4h, 1d.")] = None,
+    end: Annotated[str | None, typer.Option("--to", metavar="DATE", help="Up to, not included (default: now)")] = None,
     catalogue: Root = ROOT_DEFAULT,
     url: Url = None,
     rate: Rate = None,
@@ -72,15 +84,18 @@ def download(
     replace: Replace = False,
     as_json: AsJson = False,
 ) -> None:
-    """Download closed bars. What is there already is not asked for again, so an interrupted download just goes on."""
+    """Download closed bars or trades. What is there is not asked for again, so an interrupted download just goes on.
+
+    Exit code 1 says that the venue did not give all of it: MEXC serves trades of the last hours or days alone.
+    """
     now_ns = wall_ns()
     start_ns, end_ns = instant_ns("--from", start, now_ns), now_ns if end is None else instant_ns("--to", end, now_ns)
     if start_ns >= end_ns:
         raise InputError(f"--from {start} is not before --to {end or 'now'}: nothing to download")
-    orders = [
-        Order(SeriesKey("bars", venue, name, check_timeframe(timeframe)), start_ns, end_ns)
-        for name in _instruments(symbols)
-    ]
+    if (kind is Kind.CANDLES) != (timeframe is not None):
+        raise InputError("--timeframe is the length of candles: say --timeframe 4h, or --kind trades without it")
+    table, length = ("trades", "") if timeframe is None else ("bars", check_timeframe(timeframe))
+    orders = [Order(SeriesKey(table, venue, name, length), start_ns, end_ns) for name in _instruments(symbols)]
     options = FetchOptions(url=url, rate_per_s=rate, jobs=jobs, again=again, replace=replace)
     try:
         fetched = fetch(Catalogue(catalogue), orders, options, quiet=as_json)
@@ -131,6 +146,31 @@ def import_(
         raise typer.Exit(EXIT_FAILED)
 
 
+def bars(
+    *,
+    timeframe: Annotated[str, typer.Option("--timeframe", help="The bars' length: 1m, 15m, 4h, 1d.")],
+    venue: Venue = None,
+    symbols: Symbols = None,
+    replace: Replace = False,
+    catalogue: Root = ROOT_DEFAULT,
+    as_json: AsJson = False,
+) -> None:
+    """Make bars of trades and keep them beside those; none for a time without trades, none that lacks some."""
+    target = Catalogue(catalogue)
+    check_timeframe(timeframe)
+    keys = catalogue_keys(target, "trades", venue, symbols, None)
+    made = {}
+    for key in track(keys, "bars", console=Console(stderr=True), transient=True, disable=as_json):
+        made[key] = make_bars(target, key, timeframe, replace=replace)
+    if as_json:
+        print_json([{"series": key, "timeframe": timeframe, "written": written} for key, written in made.items()])
+        return
+    for key, written in made.items():
+        counts = f"{written.added:,} bars added, {written.same:,} were there"
+        differ = f", {written.conflicts:,} differ from stored ones (--replace takes these)" if written.conflicts else ""
+        console.print(f"{key.venue} {key.instrument} {timeframe}: {counts}{differ}", markup=False, highlight=False)
+
+
 def gaps(
     *,
     catalogue: Root = ROOT_DEFAULT,
@@ -143,13 +183,14 @@ def gaps(
     rate: Rate = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show missing bars, or fill them; with --fill, exit code 1 says that some are still missing."""
+    """Show missing bars and trades, or fill them; with --fill, exit code 1 says that some are still missing."""
     target = Catalogue(catalogue)
-    keys = catalogue_keys(target, "bars", venue, symbols, timeframe)
+    keys = catalogue_keys(target, None, venue, symbols, timeframe)
     found = {key: find_gaps(target, key) for key in keys}
     if fill:
         orders = [
-            Order(key, gap.start_ns, gap.end_ns)
+            # Trades of the very moments beside the gap may be missing as well.
+            Order(key, gap.start_ns, gap.end_ns + (NANOSECONDS_PER_MILLISECOND if key.table == "trades" else 0))
             for key, holes in found.items()
             for gap in holes
             if again or not gap.known
@@ -253,11 +294,13 @@ def _tell_fetched(fetched: Fetched, *, as_json: bool) -> None:
     else:
         console.print(downloads_table(fetched.results))
         for one in fetched.results:
+            what = "trades" if one.series.table == "trades" else "bars"
             if not one.added + one.same and one.requests and not fetched.failures:
-                console.print(f"{one.series}: the venue has no closed bars in that range", markup=False)
+                nothing = "trades" if what == "trades" else "closed bars"
+                console.print(f"{one.series}: the venue has no {nothing} in that range", markup=False)
             if one.conflicts:
                 console.print(
-                    f"{one.series}: {one.conflicts} stored bars differ from the venue's; --replace takes the venue's",
+                    f"{one.series}: {one.conflicts} stored {what} differ from the venue's; --replace takes the venue's",
                     markup=False, highlight=False,
                 )  # fmt: skip
         for line in fetched.failures:
@@ -273,7 +316,12 @@ def _tell_gaps(found: dict[SeriesKey, list[Gap]], *, as_json: bool) -> None:
         return
     if rows:
         console.print(gaps_table(rows))
-    console.print(f"{len(found)} series: {len(rows)} gaps, {sum(row.bars for row in rows):,} bars missing")
+    bars, trades = (
+        sum(gap.missing for key, holes in found.items() for gap in holes if key.table == table)
+        for table in ("bars", "trades")
+    )
+    missing = f"{bars:,} bars missing" + (f", {trades:,} trades missing" if trades else "")
+    console.print(f"{len(found)} series: {len(rows)} gaps, {missing}")
 
 
 def register(app: typer.Typer) -> None:
@@ -281,3 +329,4 @@ def register(app: typer.Typer) -> None:
     app.command()(download)
     app.command("import")(import_)
     app.command()(gaps)
+    app.command()(bars)

@@ -12,15 +12,17 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from shared.errors import UnavailableError
 from shared.exchange.history import CcxtHistory
+from shared.exchange.history_trades import CcxtTrades
 from shared.store.catalogue.catalogue import Catalogue
 from shared.store.catalogue.download import Download, Downloaded
 from shared.store.catalogue.files import SeriesKey
+from shared.store.catalogue.trades import TradeDownload
 
 NANOSECONDS_PER_HOUR = 3_600_000_000_000
 
 
 class Order(msgspec.Struct, frozen=True):
-    """Ask for a series' bars that open in `[start_ns, end_ns)`."""
+    """Ask for a series' bars that open in `[start_ns, end_ns)`, or for its trades of that time."""
 
     series: SeriesKey
     start_ns: int
@@ -74,6 +76,8 @@ class _Fetch:
             venue, base_url=options.url, rate_per_s=options.rate_per_s, on_retry=self._progress.console.print
         )
         try:
+            if any(order.series.table == "trades" for order in orders):
+                CcxtTrades(source)  # refuses a venue whose trades cannot be had
             for timeframe in sorted({order.series.timeframe for order in orders}):
                 names = {order.series.instrument for order in orders if order.series.timeframe == timeframe}
                 await source.check(sorted(names), timeframe)
@@ -87,12 +91,15 @@ class _Fetch:
         async with self._gate:
             total = (order.end_ns - order.start_ns) / NANOSECONDS_PER_HOUR
             task = self._progress.add_task(str(order.series), total=total)
-            download = Download(
-                self._catalogue,
-                source,
-                order.series,
-                replace=self._options.replace,
-                on_progress=lambda done_ns: self._progress.advance(task, done_ns / NANOSECONDS_PER_HOUR),
+
+            def advance(done_ns: int) -> None:
+                self._progress.advance(task, done_ns / NANOSECONDS_PER_HOUR)
+
+            replace = self._options.replace
+            download = (
+                TradeDownload(self._catalogue, CcxtTrades(source), order.series, replace=replace, on_progress=advance)
+                if order.series.table == "trades"
+                else Download(self._catalogue, source, order.series, replace=replace, on_progress=advance)
             )
             try:
                 await download.run(order.start_ns, order.end_ns, again=self._options.again)
@@ -100,6 +107,7 @@ class _Fetch:
             except UnavailableError as error:
                 self._failures.append(f"{order.series}: {error}")
             self._results.append(download.result)
+            self._failures += [f"{order.series}: {note}" for note in download.result.notes]
 
 
 def _progress(*, quiet: bool) -> Progress:

@@ -44,12 +44,12 @@ class ShownFinding(msgspec.Struct, frozen=True):
 
 
 class ShownGap(msgspec.Struct, frozen=True):
-    """Show missing bars: `start` is the first missing open time, `end` the next bar's."""
+    """Show missing rows: `start` is the first missing bar's open time, `end` the next bar's; of trades those beside."""
 
     series: str
     start: str
     end: str
-    bars: int
+    missing: int
     known_at_the_venue: bool
 
 
@@ -115,14 +115,14 @@ def findings_table(rows: Sequence[ShownFinding]) -> Table:
 
 def shown_gaps(key: SeriesKey, gaps: Sequence[Gap]) -> list[ShownGap]:
     """Return gaps as rows."""
-    return [ShownGap(str(key), iso_time(gap.start_ns), iso_time(gap.end_ns), gap.bars, gap.known) for gap in gaps]
+    return [ShownGap(str(key), iso_time(gap.start_ns), iso_time(gap.end_ns), gap.missing, gap.known) for gap in gaps]
 
 
 def gaps_table(rows: Sequence[ShownGap]) -> Table:
     """Return gaps for people."""
-    table = Table("series", "from", "to", _right("bars"), "the venue has none")
+    table = Table("series", "from", "to", _right("missing"), "the venue has none")
     for one in rows:
-        table.add_row(one.series, one.start, one.end, f"{one.bars:,}", "yes" if one.known_at_the_venue else "")
+        table.add_row(one.series, one.start, one.end, f"{one.missing:,}", "yes" if one.known_at_the_venue else "")
     return table
 
 

@@ -35,7 +35,7 @@ ROWS_SHOWN_MAX = 1_000
 Store = Annotated[
     Path | None,
     typer.Option(
-        "--store", metavar="DIR", help="The store to read [default: store in CASCADE_STATE_DIR, var/sandbox-mexc]"
+        "--store", metavar="DIR", help="The store to read (default: store in CASCADE_STATE_DIR, var/sandbox-mexc)"
     ),
 ]
 

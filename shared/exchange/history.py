@@ -147,9 +147,9 @@ class CcxtHistory:
         return [_ticker_facts(names[symbol], ticker) for symbol, ticker in answer.items() if symbol in names]
 
     async def check(self, instruments: Sequence[str], timeframe: str) -> None:
-        """Raise InputError, with suggestions, for what the venue does not have."""
+        """Raise InputError, with suggestions, for what the venue does not have; trades have an empty timeframe."""
         known = self._exchange.timeframes or {}
-        if timeframe not in known:
+        if timeframe and timeframe not in known:
             raise InputError(f"{self._venue} has no {timeframe} candles: choose one of {', '.join(known)}")
         await self._load()
         for instrument in instruments:
@@ -181,6 +181,19 @@ class CcxtHistory:
 
         rows = await self._ask(f"{timeframe} candles of {instrument}", call, _candles)
         return sorted((row for row in rows if start_ns <= row.open_time_ns < end_ns), key=lambda row: row.open_time_ns)
+
+    async def ask_endpoint(
+        self, what: str, endpoint: str, instrument: str, request: Mapping[str, int], parse: Callable[[object], T]
+    ) -> T:
+        """Return the parsed answer of one of the venue's own endpoints, by ccxt's name for it, about a market."""
+        await self._load()
+        asked = {"symbol": self._exchange.market(self._symbols[instrument])["id"], **request}
+
+        async def call() -> object:
+            found: object = await getattr(self._exchange, endpoint)(asked)
+            return found
+
+        return await self._ask(what, call, parse)
 
     async def _load(self) -> None:
         if self._symbols:

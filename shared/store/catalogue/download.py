@@ -30,7 +30,10 @@ VALUES = ("open", "high", "low", "close", "volume")
 
 
 class Downloaded(msgspec.Struct, frozen=True):
-    """Tell what a download of one series did; `refused` bars had values that nothing can have."""
+    """Tell what a download of one series did; `refused` rows had values that nothing can have.
+
+    `empty` counts bars that the venue has not, `notes` say in words what else it did not give.
+    """
 
     series: SeriesKey
     added: int = 0
@@ -41,6 +44,7 @@ class Downloaded(msgspec.Struct, frozen=True):
     empty: int = 0
     first_ns: int | None = None
     last_ns: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 class Checked(msgspec.Struct, frozen=True):

@@ -166,7 +166,7 @@ def _trades(
         }
     bad = _any(reasons, len(lines))
     ids = _trade_ids(columns, times)
-    sides = [side if side in ("buy", "sell") else None for side in _lower(columns.get("side"), len(lines))]
+    sides = _sides(columns, len(lines))
     first = np.zeros(len(lines), dtype=np.bool_)
     first[np.unique(np.array(ids), return_index=True)[1]] = True
     good = ~bad & first
@@ -193,8 +193,22 @@ def _trades(
     )
 
 
+def _sides(columns: dict[str, pa.Array], rows: int) -> list[str | None]:
+    """Return the takers' sides, None where the file does not say; a buyer that was the maker was sold to."""
+    if "side" not in columns and "buyer_is_maker" in columns:
+        words = {"true": "sell", "false": "buy", "1": "sell", "0": "buy"}
+        return [words.get(maker) for maker in _lower(columns["buyer_is_maker"], rows)]
+    return [side if side in ("buy", "sell") else None for side in _lower(columns.get("side"), rows)]
+
+
 def _trade_ids(columns: dict[str, pa.Array], times: Times) -> list[str]:
-    """Return the venue's ids, or made ones that the same file gives again: the time, and the place within it."""
+    """Return the venue's ids (of an aggregate `first-last`), or made ones that the same file gives again.
+
+    Those are the time, and the place within it.
+    """
+    if "first_id" in columns and "last_id" in columns:
+        pairs = zip(columns["first_id"].to_pylist(), columns["last_id"].to_pylist(), strict=True)
+        return [first if first == last else f"{first}-{last}" for first, last in pairs]
     if "id" in columns and all(given := columns["id"].to_pylist()):
         return [str(one) for one in given]
     seen: Counter[int] = Counter()

@@ -18,6 +18,7 @@ from shared.config import timeframe_ns
 from shared.store.catalogue.files import SeriesKey
 
 Times = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 
 BAR_VALUES = ("open", "high", "low", "close", "volume", "quote_volume")
 TRADE_VALUES = ("price", "quantity")
@@ -63,6 +64,16 @@ class Merged(msgspec.Struct, frozen=True):
     conflicts: int
 
 
+class IdNumbers(msgspec.Struct, frozen=True):
+    """Hold trade ids as numbers: `27781` from itself to itself, the aggregate `27781-27785` from first to last.
+
+    Ids made of a time and a place (`1767225600000000000-3`) end below their first number.
+    """
+
+    first: Times
+    last: Times
+
+
 def span_of(key: SeriesKey) -> Span:
     """Return how much one file holds: trades and seconds a day, minutes a month, hours and days a year."""
     if key.table == "trades" or timeframe_ns(key.timeframe) < timeframe_ns("1m"):
@@ -96,8 +107,14 @@ def times_of(table: pa.Table, kind: str) -> Times:
 
 
 def in_time_order(table: pa.Table, kind: str) -> pa.Table:
-    """Return the rows by time; rows of one time stay in the order that they came in."""
+    """Return the rows by time; trades of one time by their ids where those are numbers, else as they came in."""
     times = times_of(table, kind)
+    numbers = id_numbers(table["trade_id"]) if kind == "trades" else None
+    if numbers is not None:
+        keys = (numbers.last, numbers.first, times)
+        order = np.lexsort(keys)
+        is_ordered = bool((order[1:] > order[:-1]).all())
+        return table if is_ordered else table.take(pa.array(order))
     if (times[1:] >= times[:-1]).all():
         return table
     return table.take(pa.array(np.argsort(times, kind="stable")))
@@ -113,17 +130,61 @@ def merge(old: pa.Table, new: pa.Table, kind: str, *, replace: bool = False) -> 
     added = new.filter(is_new)
     met = new.filter(pc.invert(is_new))
     before = old.take(places.drop_null())
-    differs = _differs(before, met)
-    conflicts = int(differs.sum())
+    differs = _differs(before, met, strict=replace)
+    conflicts, same = int(differs.sum()), met.num_rows - int(differs.sum())
+    if kind == "trades":
+        held, superseded = shared_ids(added, old)
+        same, added = same + int(held.sum()), added.filter(pa.array(~held))
+        if superseded.any():
+            old = old.filter(pa.array(~superseded))
     if not added.num_rows and not (conflicts and replace):
-        return Merged(old, 0, met.num_rows - conflicts, conflicts)
+        return Merged(old, 0, same, conflicts)
     parts = [old, added]
     if conflicts and replace:
         changed = met.filter(pa.array(differs))
         parts[0] = old.filter(pc.invert(pc.is_in(old[key], value_set=changed[key].combine_chunks())))
         parts.append(changed)
     merged = in_time_order(pa.concat_tables(parts), kind)
-    return Merged(merged, added.num_rows, met.num_rows - conflicts, conflicts)
+    return Merged(merged, added.num_rows, same, conflicts)
+
+
+def id_numbers(ids: pa.ChunkedArray) -> IdNumbers | None:
+    """Return trade ids as numbers, None when one of them is something else."""
+    found = pc.extract_regex(ids.combine_chunks(), pattern=r"^(?P<first>[0-9]{1,19})(?:-(?P<last>[0-9]{1,19}))?$")
+    if found.null_count or not len(found):
+        return None
+    first, last = found.field("first"), found.field("last")
+    last = pc.if_else(pc.equal(last, ""), first, last)
+    try:
+        return IdNumbers(first.cast(pa.int64()).to_numpy(), last.cast(pa.int64()).to_numpy())
+    except pa.ArrowInvalid:
+        return None
+
+
+def shared_ids(new: pa.Table, old: pa.Table) -> tuple[Flags, Flags]:
+    """Tell which new trades are stored already under other ids, and which stored ones a new aggregate holds with more.
+
+    `27781-27785` is the same as the five trades from 27781 to 27785, whichever is there first.
+    """
+    held, superseded = np.zeros(new.num_rows, dtype=np.bool_), np.zeros(old.num_rows, dtype=np.bool_)
+    mine, theirs = id_numbers(new["trade_id"]), id_numbers(old["trade_id"])
+    if mine is None or theirs is None or not ((mine.last > mine.first).any() or (theirs.last > theirs.first).any()):
+        return held, superseded
+    # Ids that were made of a time and a place are no ranges.
+    places = np.flatnonzero(theirs.last >= theirs.first)
+    places = places[np.argsort(theirs.first[places], kind="stable")]
+    first, last = theirs.first[places], np.maximum.accumulate(theirs.last[places])
+    begin, end = np.searchsorted(last, mine.first), np.searchsorted(first, mine.last, side="right")
+    touched = np.flatnonzero((mine.last >= mine.first) & (begin < end))
+    widths = np.r_[0, np.cumsum(last - first + 1)]
+    for at in touched.tolist():
+        before, after = mine.first[at] - first[begin[at]], last[end[at] - 1] - mine.last[at]
+        is_whole = widths[end[at]] - widths[begin[at]] - max(before, 0) - max(after, 0) > mine.last[at] - mine.first[at]
+        if is_whole or before > 0 or after > 0:
+            held[at] = True
+        else:
+            superseded[places[begin[at] : end[at]]] = True
+    return held, superseded
 
 
 def bars_table(key: SeriesKey, times_ns: Times, values: dict[str, npt.NDArray[np.float64]],
@@ -161,11 +222,16 @@ def _first_of_each(table: pa.Table, key: str) -> pa.Table:
     return table.take(pa.array(np.sort(firsts)))
 
 
-def _differs(before: pa.Table, after: pa.Table) -> npt.NDArray[np.bool_]:
+def _differs(before: pa.Table, after: pa.Table, *, strict: bool) -> Flags:
     differs = np.zeros(before.num_rows, dtype=np.bool_)
+    unknown = np.zeros(before.num_rows, dtype=np.bool_)
+    if not strict and "quote_volume" in before.column_names:
+        # Few sources have it: what one of two does not say is no difference.
+        unknown = pc.or_(pc.is_null(before["quote_volume"]), pc.is_null(after["quote_volume"])).to_numpy()
     for name in before.column_names:
         left, right = before[name], after[name]
         equal = pc.fill_null(pc.equal(left, right), False)
         both_null = pc.and_(pc.is_null(left), pc.is_null(right))
-        differs |= ~pc.or_(equal, both_null).to_numpy()
+        is_different = ~pc.or_(equal, both_null).to_numpy()
+        differs |= is_different & ~unknown if name.startswith("quote_volume") else is_different
     return differs

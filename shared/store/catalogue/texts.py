@@ -37,11 +37,18 @@ BINANCE_COLUMNS = (
 BAR_COLUMNS = ("open_time", "open", "high", "low", "close", "volume")
 TRADE_COLUMNS = ("time", "id", "type", "side", "price", "amount", "cost")
 KRAKEN_COLUMNS = ("time", "price", "amount")
-HEADERLESS = {12: BINANCE_COLUMNS, 6: BAR_COLUMNS, 7: TRADE_COLUMNS, 3: KRAKEN_COLUMNS}
+BINANCE_TRADE_COLUMNS = ("id", "price", "qty", "quote_qty", "time", "is_buyer_maker", "is_best_match")
+BINANCE_AGGREGATE_COLUMNS = (
+    "agg_trade_id", "price", "quantity", "first_trade_id", "last_trade_id", "transact_time", "is_buyer_maker",
+    "is_best_match",
+)  # fmt: skip
+HEADERLESS = {
+    12: BINANCE_COLUMNS, 6: BAR_COLUMNS, 7: TRADE_COLUMNS, 3: KRAKEN_COLUMNS, 8: BINANCE_AGGREGATE_COLUMNS,
+}  # fmt: skip
 SPELLINGS = {
     "open_time": (
         "open_time_ns", "ts_event_ns", "open_time", "opentime", "open time", "ts", "timestamp", "time", "date",
-        "datetime", "unix", "t",
+        "datetime", "unix", "t", "transact_time",
     ),
     "open": ("open", "o"), "high": ("high", "h"), "low": ("low", "l"), "close": ("close", "c"),
     "volume": ("volume", "vol", "v", "base_volume", "volume_base", "base volume", "basevolume"),
@@ -52,6 +59,7 @@ SPELLINGS = {
     "symbol": ("symbol", "pair", "market", "instrument"),
     "price": ("price",), "amount": ("amount", "quantity", "qty", "size"),
     "id": ("id", "trade_id", "tradeid"), "side": ("side",),
+    "first_id": ("first_trade_id",), "last_id": ("last_trade_id",), "buyer_is_maker": ("is_buyer_maker",),
 }  # fmt: skip
 _NAMES = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings}
 _NUMBER_LIKE = re.compile(r"^\s*[+-]?[0-9.]+(?:[eE][+-]?[0-9]+)?\s*$")
@@ -94,7 +102,10 @@ def market_in_name(name: str) -> tuple[str, str | None]:
         stem = stem.removesuffix(ending)
     stem = re.sub(r"-(?:spot|trades)$", "", stem)
     match = re.match(r"^(.+?)[-_]([0-9]+[smhdwM])(?:[-_][0-9].*|-(?:futures|mark|funding_rate))?$", stem)
-    return (match[1], match[2]) if match else (re.sub(r"[-_][0-9]{4}-[0-9]{2}.*$", "", stem), None)
+    if match:
+        return match[1], match[2]
+    # Binance's archives: BTCUSDT-aggTrades-2025-01-31
+    return re.sub(r"-(?:aggTrades|trades)$", "", re.sub(r"[-_][0-9]{4}-[0-9]{2}.*$", "", stem)), None
 
 
 def _read(path: Path) -> Iterator[Texts]:
@@ -150,7 +161,7 @@ def _csv(name: str, data: bytes) -> Texts:
     delimiter = max(",;\t|", key=first.count)
     header = next(csv.reader([first], delimiter=delimiter), [])
     has_header = not _NUMBER_LIKE.match(header[0])
-    names = [item.strip() for item in header] if has_header else list(HEADERLESS.get(len(header), ()))
+    names = [item.strip() for item in header] if has_header else list(_headerless(header))
     if not names:
         known = ", ".join(str(count) for count in sorted(HEADERLESS))
         raise InputError(f"{name}: has no header and {len(header)} columns (known without header: {known}). Add one")
@@ -169,6 +180,13 @@ def _csv(name: str, data: bytes) -> Texts:
     if delimiter == ";":
         columns = {one: _decimal_points(column) for one, column in columns.items()}
     return _named(name, columns, 2 if has_header else 1)
+
+
+def _headerless(row: Sequence[str]) -> Sequence[str]:
+    """Return the columns of a file that does not name them; both of seven columns are told apart by true and false."""
+    if len(row) == len(BINANCE_TRADE_COLUMNS) and row[-1].strip().lower() in ("true", "false"):
+        return BINANCE_TRADE_COLUMNS
+    return HEADERLESS.get(len(row), ())
 
 
 def _decimal_points(column: pa.Array) -> pa.Array:

@@ -118,7 +118,7 @@ async def test_a_market_listed_late_costs_few_requests(setup: Setup) -> None:
 async def test_a_hole_of_the_venue_is_known_and_not_asked_for_again(setup: Setup) -> None:
     setup.server.markets["BTCUSDT"] = market(holes=((500, 548),))
     await setup.run()
-    assert [(gap.bars, gap.known) for gap in gaps(setup.catalogue, setup.key)] == [(48, True)]
+    assert [(gap.missing, gap.known) for gap in gaps(setup.catalogue, setup.key)] == [(48, True)]
     assert not any(finding.is_wrong for finding in verify(setup.catalogue, setup.key))
     before = setup.server.requests["klines"]
     assert await setup.run() == Downloaded(setup.key)
@@ -272,11 +272,11 @@ async def test_gaps_are_shown_and_filled(setup: Setup) -> None:
         "--json",
     ]
     out, _ = await (await start(arguments)).communicate()
-    assert [one["bars"] for one in msgspec.json.decode(out)] == [50]
+    assert [one["missing"] for one in msgspec.json.decode(out)] == [50]
     process = await start([*arguments, "--fill", "--url", setup.server.url])
     out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
-    assert [(one["bars"], one["known_at_the_venue"]) for one in msgspec.json.decode(out)] == [(5, True)]
+    assert [(one["missing"], one["known_at_the_venue"]) for one in msgspec.json.decode(out)] == [(5, True)]
     assert setup.hours() == [*range(120), *range(125, 300)]
 
 
