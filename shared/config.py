@@ -89,6 +89,8 @@ class StackConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"venue must be a lower-case word, got {self.venue!r}")
         if self.mode.is_wire and self.venue not in WIRE_VENUES:
             raise ValueError(f"venue must be {' or '.join(WIRE_VENUES)} in mode {self.mode}, got {self.venue!r}")
+        if not re.fullmatch(r"[A-Z0-9]+", self.quote_asset):
+            raise ValueError(f"quote_asset must be a word in capitals, for example USDT, got {self.quote_asset!r}")
         if len(self.assets) < 2:
             raise ValueError("assets must name at least two markets, for example ASSETS=HUSDT,TAOUSDT")
         if len(set(self.assets)) != len(self.assets):
@@ -143,7 +145,9 @@ class Settings:
         try:
             return msgspec.convert(defaults | merged, kind, strict=False)
         except msgspec.ValidationError as error:
-            raise ConfigError(f"{name}{_located(error)}{choices(error, kind)}") from error
+            raise ConfigError(
+                f"{name}{_located(error)}{choices(error, kind) or _given(error, kind, merged)}"
+            ) from error
 
     def to_json(self) -> bytes:
         """Return the merged tree, so that a child process sees exactly what was validated."""
@@ -204,7 +208,7 @@ def _read(path: Path) -> Tree:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"configuration file {path}: {error.strerror}") from error
+        raise ConfigError(f"configuration file {path}: {error.strerror}: name a TOML or JSON file") from error
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"configuration file {path} is no text in UTF-8: write TOML, or JSON in a .json file"
@@ -215,7 +219,7 @@ def _read(path: Path) -> Tree:
         # Texts keep every digit; a float would lose some before Decimal sees them.
         return tomllib.loads(text, parse_float=str)
     except (tomllib.TOMLDecodeError, msgspec.DecodeError) as error:
-        raise ConfigError(f"configuration file {path}: {error}") from error
+        raise ConfigError(f"configuration file {path}: {error}: correct it there") from error
 
 
 def _assign(tree: Tree, section: str, key: str, value: str, *, source: str) -> None:
@@ -244,16 +248,34 @@ def _suggestion(word: str, known: Sequence[str]) -> str:
 
 def choices(error: msgspec.ValidationError, kind: type[msgspec.Struct]) -> str:
     """Return `: choose a, b or c` where the error is about a field of `kind` that takes one of a few words, else ``."""
-    key = str(error).rpartition(" - at `$.")[2].rstrip("`")
-    found = next((field.type for field in msgspec.structs.fields(kind) if field.name == key), None)
+    field = _field(error, kind)
+    found = field.type if field is not None else None
     if not (isinstance(found, type) and issubclass(found, Enum)):
         return ""
     words = [str(one.value) for one in found]
     return f": choose {', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else f": write {words[0]}"
 
 
+def _given(error: msgspec.ValidationError, kind: type[msgspec.Struct], values: Tree) -> str:
+    """Return what was given for the field that the error is about, and an example of what may be."""
+    field = _field(error, kind)
+    if field is None or field.name not in values:
+        return ""
+    default = field.default
+    example = str(default).lower() if isinstance(default, bool) else str(default)
+    has_example = isinstance(default, int | float | str | Decimal) and example != ""
+    return f", got {values[field.name]!r}" + (f": write for example {example}" if has_example else "")
+
+
+def _field(error: msgspec.ValidationError, kind: type[msgspec.Struct]) -> msgspec.structs.FieldInfo | None:
+    """Return the field of `kind` that the error is about, None where it is about more or less than one."""
+    key = str(error).rpartition(" - at `$.")[2].rstrip("`")
+    return next((field for field in msgspec.structs.fields(kind) if field.name == key), None)
+
+
 def _located(error: msgspec.ValidationError) -> str:
     text, separator, location = str(error).rpartition(" - at `$")
     if not separator:
         return f": {error}"
-    return f"{location.rstrip('`')}: {text}"
+    # What was given in msgspec's words is a type; in ours, which follow, the value.
+    return f"{location.rstrip('`')}: {text.partition(', got `')[0]}"

@@ -1,79 +1,15 @@
-"""The command `cascade`: mounts the commands and turns every expected error into one sentence and an exit code."""
+"""The command `cascade`: a small door, so that Ctrl-C ends it quietly even while the commands are being loaded."""
 
-import sys
-from typing import Annotated
-
-import typer
-
-from services.cli.commands import account, bootstrap, configuration, journal, operate, schema, status
-from services.cli.commands.configuration import Assets, Config, Overrides, Replay, Speed, up_options
-from services.cli.commands.options import AsJson, StateDir
-from services.cli.deferred import CommandsAndGroups
-from services.cli.errors import EXIT_FAILED, exit_code_of
-from services.cli.up import up as run_stack
-from shared.errors import CascadeError
-from shared.logs import configure_logs
-
-app = typer.Typer(
-    name="cascade",
-    cls=CommandsAndGroups,
-    help="Run and operate a Cascade trading stack.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-
-@app.command()
-def up(
-    *,
-    assets: Assets = None,
-    speed: Speed = None,
-    replay: Replay = None,
-    config: Config = None,
-    overrides: Overrides = None,
-    state_dir: StateDir = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin anew; the last run's state is kept aside.")] = False,
-    questdb: Annotated[bool, typer.Option("--questdb", help="Run a QuestDB too and record into it as well.")] = False,
-    stop_with_stdin: Annotated[bool, typer.Option("--stop-with-stdin", help="Stop when standard input ends.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Start the whole stack and show it; Ctrl-C stops it. A finite market ends with a summary (--json: only that)."""
-    options = up_options(
-        config=config, assets=assets, speed=speed, overrides=overrides, replay=replay, state_dir=state_dir
-    )
-    outcome = run_stack(options, fresh=fresh, as_json=as_json, questdb=questdb, stop_with_stdin=stop_with_stdin)
-    if outcome.code:
-        print(f"cascade: {outcome.message}", file=sys.stderr)
-        raise typer.Exit(outcome.code)
-
-
-app.command()(status.status)
-app.command()(operate.halt)
-app.command()(operate.resume)
-app.command()(operate.release)
-app.command()(operate.adopt)
-app.command()(operate.stop)
-app.command()(account.orders)
-app.command()(account.balances)
-app.command()(journal.journal)
-app.command("schema")(schema.print_schema)
-app.command()(bootstrap.bootstrap)
-app.add_typer(configuration.app, name="config")
+import signal
 
 
 def main() -> None:
-    """Run the command line."""
-    # Libraries log; a command answers in sentences.
-    configure_logs("cli", "0", level="CRITICAL")
-    try:
-        app()
-    except CascadeError as error:
-        print(f"cascade: {error}", file=sys.stderr)
-        sys.exit(exit_code_of(error))
-    except BrokenPipeError:
-        sys.exit(EXIT_FAILED)
+    """Load the command line and run it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from services.cli.application import main as run  # noqa: PLC0415 - loading takes a second; see above
+
+    signal.signal(signal.SIGINT, before)
+    run()
 
 
 if __name__ == "__main__":

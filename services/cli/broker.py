@@ -13,7 +13,7 @@ from shared.bus.nats import NatsBus
 from shared.bus.permissions import StrategyUser, roles
 from shared.bus.server import ServerSettings, find_server, prepare, seed_file, start_command
 from shared.bus.streams import BUCKETS, STREAMS
-from shared.errors import BusUnavailableError
+from shared.errors import BusUnavailableError, ConfigError
 
 PORT = 4222
 MONITOR_PORT = 8222
@@ -32,10 +32,12 @@ def nats_spec(directory: Path, environ: dict[str, str], *, strategy: str) -> Pro
     `strategy` is the name in which the rebalancer may intend orders, and the only one.
     """
     binary = find_server()
-    port = free_port(PORT)
-    settings = ServerSettings(
-        store_dir=directory / "jetstream", port=port, http_port=free_port(MONITOR_PORT, taken=frozenset({port}))
-    )
+    try:
+        port = free_port(PORT)
+        monitor = free_port(MONITOR_PORT, taken=frozenset({port}))
+    except OSError as error:
+        raise ConfigError(f"the message bus finds no port: {error}; free one") from error
+    settings = ServerSettings(store_dir=directory / "jetstream", port=port, http_port=monitor)
     config = prepare(directory, settings, roles((StrategyUser(service="rebalancer", strategy=strategy),)))
 
     async def make_streams() -> None:

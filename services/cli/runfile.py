@@ -57,9 +57,15 @@ class StateLock:
         self._descriptor: int | None = None
 
     def acquire(self) -> bool:
-        """Take the lock; False when another supervisor has it."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        """Take the lock; False when another supervisor has it.
+
+        Raises ConfigError when the directory cannot be made or written to.
+        """
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise unusable(self._path.parent, error) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -73,6 +79,14 @@ class StateLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+
+def unusable(state_dir: Path, error: OSError) -> ConfigError:
+    """Return the refusal of a directory that the operating system does not let us use."""
+    why = error.strerror or str(error)
+    return ConfigError(
+        f"the state directory {state_dir} cannot be used: {why}. Mend that, or choose another --state-dir"
+    )
 
 
 def is_held(state_dir: Path) -> bool:

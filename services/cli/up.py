@@ -17,12 +17,12 @@ from rich.console import Console
 from services.cli.broker import nats_spec, nats_url
 from services.cli.questdb_local import questdb_spec
 from services.cli.resolve import Resolved, UpOptions, resolve
-from services.cli.runfile import RUN_FILE, RunFile, StateLock, read_run, stop_leftovers, write_run
+from services.cli.runfile import RUN_FILE, RunFile, StateLock, read_run, stop_leftovers, unusable, write_run
 from services.cli.stack import build_name, child_environment, service_specs, with_dashboard_port, write_settings
 from services.cli.statedir import mark_finished, prepare_state_dir
 from services.cli.stdin import stdin_ends
 from services.cli.summary import Summary, summary_json
-from services.cli.supervisor.child import ProcessSpec
+from services.cli.supervisor.child import ChildStatus, ProcessSpec
 from services.cli.supervisor.order import Phase
 from services.cli.supervisor.runner import Outcome, Supervisor
 from services.cli.venue import with_sandbox
@@ -49,7 +49,7 @@ class Stack:
         self._state_dir = resolved.state_dir
         self._console = Console(stderr=as_json)
         self._participants = resolved.market_data.participant_names
-        self._is_dirty = True
+        self._is_dirty, self._is_blind = True, False
         self._watch = Watch(resolved.settings.stack, self._participants, on_finished=self._finish)
         self._summary: Summary | None = None
 
@@ -58,14 +58,10 @@ class Stack:
         lock = StateLock(self._state_dir)
         await _take(lock, self._state_dir)
         try:
-            self._clean()
-            about = prepare_state_dir(
-                self._state_dir,
-                self._resolved.identity,
-                fresh=self._fresh,
-                is_replay=self._resolved.replay is not None,
-            )
-            self._prepare()
+            try:
+                about = self._begin()
+            except OSError as error:
+                raise unusable(self._state_dir, error) from error
             return await self._supervise(about)
         finally:
             (self._state_dir / RUN_FILE).unlink(missing_ok=True)
@@ -81,10 +77,16 @@ class Stack:
         else:
             self._console.print(summary_view(self._summary))
 
-    def _clean(self) -> None:
+    def _begin(self) -> str:
+        """Make everything ready that is not a process; a sentence about the state goes out."""
         left = read_run(self._state_dir)
         if left is not None and (names := stop_leftovers(left)):
             self._console.print(f"stopped what a killed supervisor had left: {', '.join(names)}", highlight=False)
+        about = prepare_state_dir(
+            self._state_dir, self._resolved.identity, fresh=self._fresh, is_replay=self._resolved.replay is not None
+        )
+        self._prepare()
+        return about
 
     def _prepare(self) -> None:
         nats_dir = self._state_dir / "nats"
@@ -165,8 +167,18 @@ class Stack:
         statuses = self._supervisor.statuses()
         self._view.show(statuses, self._watch.picture)
         if self._is_dirty:
-            self._is_dirty = False
+            self._write_run(statuses)
+
+    def _write_run(self, statuses: tuple[ChildStatus, ...]) -> None:
+        """Tell other commands what runs; a full disk makes them blind, which is no reason to stop the services."""
+        try:
             write_run(msgspec.structs.replace(self._run_file, services=statuses))
+        except OSError as error:
+            if not self._is_blind:
+                self._view.say(f"{self._state_dir / RUN_FILE} cannot be written: {error.strerror}")
+            self._is_blind = True
+        else:
+            self._is_dirty = self._is_blind = False
 
     def _note_change(self) -> None:
         self._is_dirty = True

@@ -5,7 +5,7 @@ In: process states, the picture, sentences. Out: text on the console. Never: a c
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Protocol
+from typing import Literal, Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli.picture import Picture
-from services.cli.summary import Summary, iso_time
+from services.cli.summary import QUIET_ACTIONS, Summary, iso_time
 from services.cli.supervisor.child import ChildStatus
 from services.cli.supervisor.order import Phase
 from shared.messages import DecisionRecord, TradingState
@@ -30,6 +30,7 @@ STYLES = {
 STATE_STYLES = {TradingState.ACTIVE: "green", TradingState.REDUCING: "yellow", TradingState.HALTED: "bold red"}
 REBALANCES_SHOWN = 20
 PROGRESS_LINES = 10
+LOOK_NOTES = 4
 
 
 class View(Protocol):
@@ -137,12 +138,15 @@ class PlainView:
 def services_table(statuses: Sequence[ChildStatus]) -> Table:
     """Return the table of processes."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    # On a narrow terminal only what a service says of itself is cut, never its state.
     for heading in ("service", "state", "restarts", "pid", "about"):
-        table.add_column(heading, justify="right" if heading in ("restarts", "pid") else "left", no_wrap=True)
+        justify: Literal["left", "right"] = "right" if heading in ("restarts", "pid") else "left"
+        table.add_column(heading, justify=justify, no_wrap=heading != "about")
     for status in statuses:
         phase = Text(status.phase.value, style=STYLES.get(status.phase, "dim"))
         restarts = Text(str(status.restarts), style="yellow" if status.restarts else "dim")
-        table.add_row(status.name, phase, restarts, str(status.pid or "–"), Text(status.detail, style="dim"))
+        about = Text(status.detail, style="dim", no_wrap=True, overflow="ellipsis")
+        table.add_row(status.name, phase, restarts, str(status.pid or "–"), about)
     return table
 
 
@@ -163,6 +167,9 @@ def facts(picture: Picture) -> Table:
     counts = f"{picture.rebalances} rebalances, {picture.fills} fills, {picture.refusals} refusals"
     table.add_row("since start", counts)
     table.add_row("last decision", "–" if picture.last_action is None else decision_line(picture.last_action))
+    look = picture.last_decision
+    if look is not None and look.action in QUIET_ACTIONS:
+        table.add_row("last look", f"{iso_time(look.decided_at_ns)} {'; '.join(look.notes[:LOOK_NOTES])}")
     if picture.last_refusal is not None:
         refusal = picture.last_refusal
         table.add_row("last refusal", f"{refusal.instrument} {refusal.code.value}: {refusal.detail}")

@@ -9,7 +9,7 @@ import contextlib
 import getpass
 import hmac
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from urllib.parse import quote_plus, urlsplit
 
@@ -27,6 +27,8 @@ from services.dashboard.service import DashboardService
 from shared.clock import wall_ns
 
 REASON_CHARACTERS_MAX = 200
+# An open page that hears nothing for so long, and for three pushes, says that what it shows is old.
+SILENCE_MS_MIN = 5_000
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'self'; frame-ancestors 'none'; form-action 'self'; base-uri 'none'",
     "X-Content-Type-Options": "nosniff",
@@ -116,7 +118,10 @@ class WebServer:
     async def _index(self, notice: str = "") -> HTMLResponse:
         model = self._model()
         rendered = {name: template.render(page=model) for name, template in self._fragments.items()}
-        html = self._page.render(page=model, fragments=rendered, token=self._token, notice=notice[:400])
+        silence_ms = max(SILENCE_MS_MIN, int(3_000 * self._config.push_interval_s))
+        html = self._page.render(
+            page=model, fragments=rendered, token=self._token, notice=notice[:400], silence_ms=silence_ms
+        )
         return HTMLResponse(html)
 
     async def _state(self) -> Response:
@@ -125,12 +130,14 @@ class WebServer:
     async def _events(self) -> StreamingResponse:
         if self._clients >= self._config.clients_max:
             raise HTTPException(503, "too many open pages")
-        return StreamingResponse(self._stream(), media_type="text/event-stream")
+        return StreamingResponse(self.events(), media_type="text/event-stream")
 
-    async def _stream(self) -> AsyncIterator[str]:
+    async def events(self) -> AsyncGenerator[str]:
+        """Yield server-sent events: this run's token, then what changed and a beat, at each push."""
         self._clients += 1
         shown: dict[str, str] = {}
         try:
+            yield _event("token", self._token)
             while self._server is None or not self._server.should_exit:
                 model = self._model()
                 for name, template in self._fragments.items():
@@ -138,16 +145,19 @@ class WebServer:
                     if shown.get(name) != html:
                         shown[name] = html
                         yield _event(name, html)
-                yield ": alive\n\n"
+                yield _event("beat", "alive")
                 await asyncio.sleep(self._config.push_interval_s)
         finally:
             self._clients -= 1
 
-    async def _command(self, verb: str, token: str = Form(""), reason: str = Form("")) -> RedirectResponse:
+    async def _command(self, verb: str, token: str = Form(""), reason: str = Form("")) -> Response:
         if verb not in {"halt", "resume"}:
             raise HTTPException(404, f"{verb} is no command of this page")
         if not hmac.compare_digest(token.encode(), self._token.encode()):
-            raise HTTPException(403, "the form is out of date: load the page again")
+            # A page from before the dashboard's last start: show the new one, whose buttons work.
+            page = await self._index(f"Nothing was done: the page was out of date. Press {verb} again.")
+            page.status_code = 403
+            return page
         said = reason.strip()[:REASON_CHARACTERS_MAX]
         if not said:
             if verb == "resume":

@@ -53,6 +53,29 @@ def test_a_gone_dashboard_is_said_to_be_gone(browser: Browser, demo: Demo) -> No
     expect(page.locator("#offline")).to_be_visible(timeout=10_000)
 
 
+def test_a_silent_dashboard_is_said_to_be_silent_and_heard_again(browser: Browser, demo: Demo) -> None:
+    page = opened(browser, demo)
+    page.evaluate("window.now = Date.now; Date.now = () => window.now() + 3600000")
+    page.evaluate("lastHeard = 0; heard = () => {}; source.close()")
+    expect(page.locator("#offline")).to_be_visible(timeout=10_000)
+
+
+def test_an_open_page_halts_after_the_dashboard_was_started_again(browser: Browser, demo: Demo) -> None:
+    page = opened(browser, demo)
+    page.evaluate("document.querySelectorAll('input[name=token]').forEach((input) => { input.value = 'old'; })")
+    page.evaluate("source.dispatchEvent(new Event('error'))")
+    expect(page.locator("#offline")).to_be_hidden(timeout=10_000)
+    page.evaluate("source.dispatchEvent(new MessageEvent('token', {data: 'new'}))")
+    assert page.locator("input[name=token]").first.input_value() == "new"
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Halt").click()
+    expect(page.get_by_role("status")).to_contain_text("Press halt again")
+    page.once("dialog", lambda dialog: dialog.accept())
+    page.get_by_role("button", name="Halt").click()
+    expect(page.get_by_role("status")).to_contain_text("halted for the test")
+    assert demo.commands == ["halt"]
+
+
 def test_nothing_is_cut_off_on_a_phone(browser: Browser, demo: Demo, pictures: Path) -> None:
     page = opened(browser, demo, width=390, height=844)
     overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")

@@ -5,6 +5,7 @@ Never: a stop that waits for ever, a configuration error that is retried, an exi
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -204,7 +205,9 @@ class Supervisor:
     async def _rotate_logs(self) -> None:
         while True:
             for child in self._children.values():
-                logfiles.rotate(child.log_path)
+                # A full disk: the log stays as it is, and the stack runs on.
+                with contextlib.suppress(OSError):
+                    logfiles.rotate(child.log_path)
             await asyncio.sleep(ROTATE_EVERY_S)
 
     async def _pause(self, delay_s: float) -> None:

@@ -1,13 +1,20 @@
-// Put pushed fragments in their places, keep opened details open, ask before a halt, say when the dashboard is gone.
+// Put pushed fragments in their places, keep opened details open, ask before a halt, say when the dashboard is gone
+// or silent. A dashboard that was started again has another token: the forms of this page take it over.
 "use strict";
 
 const offline = document.getElementById("offline");
 const source = new EventSource("/events");
+const silenceMs = Number(offline.dataset.silenceMs);
 let lastHeard = Date.now();
+
+function heard() {
+  lastHeard = Date.now();
+  offline.hidden = true;
+}
 
 for (const name of ["header", "equity", "markets", "allocation", "decisions", "orders", "services"]) {
   source.addEventListener(name, (event) => {
-    lastHeard = Date.now();
+    heard();
     const place = document.getElementById(name);
     const opened = new Set([...place.querySelectorAll("details[open] > summary")].map((s) => s.textContent));
     const touched = place.dataset.touched === "yes";
@@ -25,11 +32,16 @@ document.addEventListener("toggle", (event) => {
     place.dataset.touched = "yes";
   }
 }, true);
-source.onopen = () => { lastHeard = Date.now(); offline.hidden = true; };
+source.addEventListener("beat", heard);
+source.addEventListener("token", (event) => {
+  for (const input of document.querySelectorAll("input[name=token]")) input.value = event.data;
+});
+source.onopen = heard;
 source.onerror = () => { offline.hidden = false; };
+setInterval(() => { if (Date.now() - lastHeard > silenceMs) offline.hidden = false; }, 1000);
 for (const form of document.querySelectorAll("form[data-confirm]")) {
   form.addEventListener("submit", (event) => {
     if (!window.confirm(form.dataset.confirm)) event.preventDefault();
   });
 }
-if (location.search) history.replaceState(null, "", location.pathname);
+if (location.search || location.pathname !== "/") history.replaceState(null, "", "/");

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from services.cli.supervisor import logfiles
 from services.cli.supervisor.child import GUARD_SCRIPT
 from services.cli.supervisor.runner import Outcome, Timing
 from shared.errors import UnavailableError
@@ -224,3 +225,20 @@ def guards() -> list[int]:
         if parent == os.getpid() and GUARD_SCRIPT.encode() in line:
             found.append(int(folder.name))
     return found
+
+
+async def test_a_log_that_cannot_be_turned_over_does_not_stop_the_stack(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Path] = []
+
+    def full(path: Path) -> bool:
+        tried.append(path)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(logfiles, "rotate", full)
+    stack.add("risk")
+    running = stack.start()
+    await until(lambda: bool(tried) and stack.phases()["risk"] == "ready", what="risk ready in spite of its log")
+    stack.supervisor.request_stop()
+    assert await running == Outcome(0, "stopped")

@@ -112,5 +112,6 @@ def test_a_range_the_wrong_way_round_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(90)
 def test_ccxt_is_not_loaded_before_a_venue_is_asked() -> None:
-    check = "import sys, services.cli.__main__, services.cli.data, services.cli.universe; print('ccxt' in sys.modules)"
+    loaded = "import sys, services.cli.application, services.cli.data, services.cli.universe"
+    check = f"{loaded}; print('ccxt' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "False\n"

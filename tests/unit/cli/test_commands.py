@@ -2,13 +2,16 @@
 
 import json
 import os
+import signal
 from decimal import Decimal, InvalidOperation
+from importlib.metadata import version
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from services.cli import __main__ as command_line
+from services.cli import __main__ as door
+from services.cli import application as command_line
 from services.cli.commands.account import account_view, latest_orders
 from services.cli.commands.journal import entries, entry_line
 from services.cli.commands.schema import SUBJECTS, schema_document
@@ -173,6 +176,44 @@ def test_bad_setting_means_exit_code_two_and_one_sentence(
     assert answer.err.startswith("cascade: rebalancer")
     assert "downside_threshold" in answer.err
     assert answer.err.count("\n") == 1
+
+
+def test_a_state_directory_that_cannot_be_used_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for place in (tmp_path / "file", tmp_path / "file" / "within"):
+        assert run_command(monkeypatch, "up", "--state-dir", str(place)) == 2
+        answer = capsys.readouterr()
+        assert f"the state directory {place} cannot be used" in answer.err
+        assert "--state-dir" in answer.err
+        assert answer.err.count("\n") == 1
+
+
+def test_a_full_disk_behind_the_output_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(command_line, "app", full)
+    assert run_command(monkeypatch, "schema") == 1
+    assert capsys.readouterr().err == "cascade: [Errno 28] No space left on device\n"
+
+
+def test_the_version_names_the_schema(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.startswith(f"cascade {version('cascade-trader')}")
+    assert run_command(monkeypatch, "-V") == 0
+    assert schema_hash() in capsys.readouterr().out
+
+
+def test_loading_the_commands_leaves_ctrl_c_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[object] = []
+    monkeypatch.setattr(command_line, "main", lambda: seen.append(signal.getsignal(signal.SIGINT)))
+    before = signal.getsignal(signal.SIGINT)
+    door.main()
+    assert seen == [before]
 
 
 def test_resume_without_a_reason_is_refused(

@@ -129,6 +129,10 @@ def test_every_section_but_the_stack_belongs_to_a_service() -> None:
         ("stack.mode=fun", ["stack.mode", "fun", "choose replay, sandbox, paper or live"]),
         ("rebalancr.position_limit=1", ["rebalancr", "did you mean 'rebalancer'"]),
         ("position_limit=1", ["section.key=value"]),
+        ("stack.initial_usdt=abc", ["stack.initial_usdt", "got 'abc'", "write for example 10000"]),
+        ("dashboard.port=x", ["dashboard.port", "Expected `int`, got 'x'", "8080"]),
+        ("rebalancer.enabled=maybe", ["rebalancer.enabled", "'maybe'", "write for example true"]),
+        ("stack.quote_asset=", ["quote_asset", "USDT"]),
     ],
 )
 def test_bad_setting_is_refused_by_name(override: str, words: list[str]) -> None:

@@ -12,7 +12,7 @@ from services.dashboard.web import WebServer
 from shared.bus.memory import MemoryBroker, MemoryBus
 from shared.bus.port import Delivery
 from shared.bus.streams import BUCKETS, STREAMS
-from shared.messages import Bbo, Command, CommandReply
+from shared.messages import Bbo, Command, CommandReply, RiskState, TradingState
 from shared.testing.samples import START_NS, account, decision, week
 
 
@@ -156,6 +156,36 @@ async def test_foreign_forms_are_refused(
         answer = await client.post("/trading/halt", data=data, headers=headers)
     assert answer.status_code == status
     assert world.commands == []
+
+
+async def test_a_page_from_before_a_restart_is_answered_with_one_that_works(world: World) -> None:
+    responding = await world.bus.respond("cmd.risk.halt", world.answer)
+    async with world.client() as client:
+        refused = await client.post("/trading/halt", data={"token": "of the last run", "reason": "now"})
+        assert world.commands == []
+        assert (refused.status_code, "Press halt again" in refused.text) == (403, True)
+        await client.post("/trading/halt", data={"token": token_in(refused.text), "reason": "now"})
+    await responding.stop()
+    assert [command.verb for command in world.commands] == ["halt"]
+
+
+async def test_an_open_page_gets_the_token_of_this_run_and_a_beat(world: World) -> None:
+    async with world.client() as client:
+        token = token_in((await client.get("/")).text)
+    stream = world.web.events()
+    first = await anext(stream)
+    assert first == f"event: token\ndata: {token}\n\n"
+    pushed = [await anext(stream) for _ in range(8)]
+    await stream.aclose()
+    assert pushed[-1].startswith("event: beat\n")
+
+
+async def test_why_trading_is_halted_stands_beside_the_state(world: World) -> None:
+    world.service.hear(RiskState(TradingState.HALTED, "risk", "daily loss beyond 5 %", "c", START_NS))
+    await world.service.start()
+    async with world.client() as client:
+        header = (await client.get("/")).text.partition("<main>")[0]
+    assert "daily loss beyond 5 % (risk)" in header.replace('title="daily loss beyond 5 % (risk)"', "")
 
 
 async def test_an_unknown_command_is_not_found(world: World) -> None:
