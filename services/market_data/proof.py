@@ -46,6 +46,7 @@ class Proof:
         self._builder: StepBuilder | None = None
         self._held: dict[str, list[Trade]] = {name: [] for name in instruments}
         self._until_ns = dict.fromkeys(instruments, 0)
+        self._asked_ns, self._asked_held = dict.fromkeys(instruments, 0), dict.fromkeys(instruments, 0)
         self._refused: dict[str, set[_Known]] = {name: set() for name in instruments}
         self._doubts: dict[str, list[Span]] = {name: [] for name in instruments}
         self._mended: dict[str, set[int]] = {name: set() for name in instruments}
@@ -79,7 +80,10 @@ class Proof:
             await asyncio.sleep(LOOK_S)
             for name, held in self._held.items():
                 end_ns = self._now_ns() - SETTLED_NS
-                if len(held) >= HELD_MAX or end_ns - self._until_ns[name] >= every_ns:
+                since_ns = max(self._until_ns[name], self._asked_ns[name])
+                if len(held) - self._asked_held[name] >= HELD_MAX or end_ns - since_ns >= every_ns:
+                    # A venue that does not answer, or not to the point, is not asked more often for it.
+                    self._asked_ns[name], self._asked_held[name] = end_ns, len(held)
                     await self._compare(name, end_ns, is_last=False)
 
     async def prove(self, close_ns: int) -> None:
@@ -147,6 +151,7 @@ class Proof:
             self._log.warning("trades_recovered", instrument=name, trades=len(answer.lost))
             self._on_lost(answer.lost)
         self._held[name] = [one for one in held if one.ts_event_ns >= end_ns]
+        self._asked_held[name] = 0
         for trade in held:
             if trade.ts_event_ns < whole_ns:
                 _count(builder, trade)

@@ -1,11 +1,13 @@
 """Trades that their venue does not count: held to its list before a step closes, and named where that says nothing."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from services.market_data import proof
 from services.market_data.config import MarketDataConfig
+from shared.exchange.port import Recovered
 from shared.messages import Bar, BarsClosed, FeedState, Side, Trade, TradeBatch
 from tests.unit.market_data.test_live import ONE, T0, TWO, Live, S, candle
 
@@ -156,6 +158,37 @@ async def test_a_trade_that_the_list_should_have_had_is_counted_and_throws_doubt
     await live.steps(1)
     assert shape(bar(live)) == (2.0, 2.3, 2.0, 2.3, 2.0)
     assert "came after" in live.service.report.unproven[ONE]
+
+
+async def test_a_list_that_proves_nothing_is_not_asked_for_again_and_again(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(proof, "EVERY_S", 10.0)
+    monkeypatch.setattr(proof, "LOOK_S", 0.001)
+    looks = 0
+    asked: list[int] = []
+    await started(live)
+    live.market.problem = "no answer"
+    recover = live.market.recover
+
+    async def counted(instrument: str, start_ns: int, end_ns: int) -> Recovered:
+        asked.append(end_ns)
+        return await recover(instrument, start_ns, end_ns)
+
+    monkeypatch.setattr(live.market, "recover", counted)
+    real_sleep = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        nonlocal looks
+        looks += seconds == proof.LOOK_S
+        await real_sleep(seconds)
+
+    monkeypatch.setattr(proof.asyncio, "sleep", sleep)
+    for second in (11, 22):
+        await live.at(second)
+        before = looks
+        await live.until(lambda before=before: looks > before + 20)  # type: ignore[misc]
+    assert len(asked) == 4, "once for each market and ten seconds"
 
 
 async def test_a_venue_that_counts_its_trades_is_not_asked(live: Live) -> None:
