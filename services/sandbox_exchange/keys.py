@@ -57,11 +57,13 @@ def read_or_make_key(path: Path | None, fresh: Key | None = None) -> Key:
     return key
 
 
-def write_key_files(directory: Path) -> None:
-    """Write the venue's key file unless it is there, and the client's two files. Raises ConfigError."""
+def write_key_files(directory: Path) -> tuple[Path, Path]:
+    """Write the venue's key file unless it is there, and return the client's two files. Raises ConfigError."""
     key = read_or_make_key(directory / f"{NAME}.key")
-    for name, text in (("exchange.key", key.api_key), ("exchange.secret", key.secret)):
-        write_file(directory / name, text.encode())
+    files = directory / "exchange.key", directory / "exchange.secret"
+    for file, text in zip(files, (key.api_key, key.secret), strict=True):
+        write_file(file, text.encode())
+    return files
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import msgspec
 
-from services.sandbox_exchange.binance import market_data
+from services.sandbox_exchange.binance import shapes
 from services.sandbox_exchange.binance.words import Payload, milliseconds, text
 from services.sandbox_exchange.core.model import Depth, Kline, LevelChanged, PublicTrade, Ticker
 from shared.messages import Side
@@ -90,12 +90,12 @@ def trade(one: PublicTrade, now_ms: int) -> Payload:
 
 def aggregate(one: PublicTrade, now_ms: int) -> Payload:
     """Return the frame of a trade as an aggregate of one."""
-    return {"e": "aggTrade", "E": now_ms, "s": one.symbol} | market_data.aggregate(one)
+    return {"e": "aggTrade", "E": now_ms, "s": one.symbol} | shapes.aggregate(one)
 
 
 def partial(depth: Depth) -> Payload:
     """Return the frame of a book's best levels."""
-    levels = market_data.levels
+    levels = shapes.levels
     return {"lastUpdateId": depth.version, "bids": levels(depth.bids), "asks": levels(depth.asks)}
 
 
@@ -163,8 +163,8 @@ def ticker(one: Ticker, now_ms: int) -> Payload:
     return mini_ticker(one, now_ms) | {
         "e": "24hrTicker",
         "p": text((one.last or ZERO) - first),
-        "P": market_data.change_percent(one),
-        "w": market_data.weighted_price(one),
+        "P": shapes.change_percent(one),
+        "w": shapes.weighted_price(one),
         "x": text(first),
         "Q": text(ZERO),
         "b": text(one.bid or ZERO),

@@ -3,23 +3,22 @@
 In: parameters. Out: Binance's answers. Never: a number that the venue does not hold.
 """
 
-from collections.abc import Awaitable, Sequence
-from decimal import ROUND_HALF_UP, Decimal
+from collections.abc import Awaitable
+from decimal import Decimal
 
 import msgspec
 
+from services.sandbox_exchange.binance import shapes
 from services.sandbox_exchange.binance.errors import ApiError
 from services.sandbox_exchange.binance.operation import Call
 from services.sandbox_exchange.binance.symbols import exchange_info
 from services.sandbox_exchange.binance.words import INTERVALS_NS, Payload, milliseconds, text
-from services.sandbox_exchange.core.model import Kline, Market, PublicTrade, Ticker
+from services.sandbox_exchange.core.model import Market, Ticker
 from shared.clock import NANOSECONDS_PER_MILLISECOND
-from shared.messages import Side
 
 ZERO = Decimal(0)
 TRADES_LOOKED_THROUGH = 10_000
 AVERAGE_MINUTES = 5
-Row = list[object]
 
 
 def market_of(call: Call) -> Market:
@@ -71,18 +70,13 @@ def depth(call: Call) -> Payload | Awaitable[msgspec.Raw]:
     if market.symbol in call.feed.recorded:
         return call.feed.recorded[market.symbol].snapshot(limit)
     book = call.feed.book(market.symbol, limit)
-    return {"lastUpdateId": book.version, "bids": levels(book.bids), "asks": levels(book.asks)}
-
-
-def levels(side: Sequence[tuple[Decimal, Decimal]]) -> list[tuple[str, str]]:
-    """Return levels as texts."""
-    return [(text(price), text(quantity)) for price, quantity in side]
+    return {"lastUpdateId": book.version, "bids": shapes.levels(book.bids), "asks": shapes.levels(book.asks)}
 
 
 def trades(call: Call) -> list[Payload]:
     """Return the newest trades, oldest first."""
     market = market_of(call)
-    return [_trade(one) for one in call.venue.exchange.trades(market.symbol, call.params.limit(500, 1_000))]
+    return [shapes.trade(one) for one in call.venue.exchange.trades(market.symbol, call.params.limit(500, 1_000))]
 
 
 def historical_trades(call: Call) -> list[Payload]:
@@ -92,7 +86,7 @@ def historical_trades(call: Call) -> list[Payload]:
     if from_id is None:
         return trades(call)
     kept = call.venue.exchange.trades(market.symbol, TRADES_LOOKED_THROUGH)
-    return [_trade(one) for one in kept if one.trade_id >= from_id][:limit]
+    return [shapes.trade(one) for one in kept if one.trade_id >= from_id][:limit]
 
 
 def aggregate_trades(call: Call) -> list[Payload]:
@@ -111,36 +105,10 @@ def aggregate_trades(call: Call) -> list[Payload]:
         and (end is None or milliseconds(one.time_ns) <= end)
     ]
     chosen = chosen[-limit:] if from_id is None and start is None else chosen[:limit]
-    return [aggregate(one) for one in chosen]
+    return [shapes.aggregate(one) for one in chosen]
 
 
-def aggregate(trade: PublicTrade) -> Payload:
-    """Return a trade as an aggregate of one."""
-    return {
-        "a": trade.trade_id,
-        "p": text(trade.price),
-        "q": text(trade.quantity),
-        "f": trade.trade_id,
-        "l": trade.trade_id,
-        "T": milliseconds(trade.time_ns),
-        "m": trade.taker_side is Side.SELL,
-        "M": True,
-    }
-
-
-def _trade(trade: PublicTrade) -> Payload:
-    return {
-        "id": trade.trade_id,
-        "price": text(trade.price),
-        "qty": text(trade.quantity),
-        "quoteQty": text(trade.price * trade.quantity),
-        "time": milliseconds(trade.time_ns),
-        "isBuyerMaker": trade.taker_side is Side.SELL,
-        "isBestMatch": True,
-    }
-
-
-def klines(call: Call) -> list[Row]:
+def klines(call: Call) -> list[shapes.Row]:
     """Return candles, oldest first; the last one may be open."""
     market, params = market_of(call), call.params
     interval = params.text("interval")
@@ -157,24 +125,7 @@ def klines(call: Call) -> list[Row]:
         limit=params.limit(500, 1_000),
         now_ns=call.now_ns,
     )
-    return [_row(one) for one in candles]
-
-
-def _row(one: Kline) -> Row:
-    return [
-        milliseconds(one.open_ns),
-        text(one.open),
-        text(one.high),
-        text(one.low),
-        text(one.close),
-        text(one.volume),
-        milliseconds(one.close_ns) - 1,
-        text(one.quote_volume),
-        one.trades,
-        text(one.taker_buy_volume),
-        text(one.taker_buy_quote),
-        "0",
-    ]
+    return [shapes.candle(one) for one in candles]
 
 
 def average_price(call: Call) -> Payload:
@@ -187,7 +138,7 @@ def average_price(call: Call) -> Payload:
     quote = sum((one.price * one.quantity for one in recent), ZERO)
     return {
         "mins": AVERAGE_MINUTES,
-        "price": rounded(quote / volume if volume else ZERO, 8),
+        "price": shapes.rounded(quote / volume if volume else ZERO, 8),
         "closeTime": milliseconds(recent[-1].time_ns) if recent else milliseconds(call.now_ns),
     }
 
@@ -196,7 +147,7 @@ def ticker_day(call: Call) -> Payload | list[Payload]:
     """Return the last 24 hours of one market, or of several."""
     markets = markets_of(call)
     is_mini = call.params.has("type") and call.params.text("type") == "MINI"
-    answers = [day_statistics(_ticker(call, one), is_mini=is_mini) for one in markets]
+    answers = [shapes.day_statistics(_ticker(call, one), is_mini=is_mini) for one in markets]
     return answers[0] if call.params.has("symbol") else answers
 
 
@@ -227,52 +178,3 @@ def ticker_book(call: Call) -> Payload | list[Payload]:
 
 def _ticker(call: Call, market: Market) -> Ticker:
     return call.venue.exchange.ticker(market.symbol, call.now_ns)
-
-
-def day_statistics(ticker: Ticker, *, is_mini: bool = False) -> Payload:
-    """Return the answer of ticker/24hr for one market."""
-    first, last = ticker.open or ZERO, ticker.last or ZERO
-    answer: Payload = {
-        "symbol": ticker.symbol,
-        "openPrice": text(first),
-        "highPrice": text(ticker.high or ZERO),
-        "lowPrice": text(ticker.low or ZERO),
-        "lastPrice": text(last),
-        "volume": text(ticker.volume),
-        "quoteVolume": text(ticker.quote_volume),
-        "openTime": milliseconds(ticker.open_ns),
-        "closeTime": milliseconds(ticker.close_ns),
-        "firstId": 0 if ticker.trades else -1,
-        "lastId": ticker.trades - 1,
-        "count": ticker.trades,
-    }
-    if is_mini:
-        return answer
-    return answer | {
-        "priceChange": text(last - first),
-        "priceChangePercent": change_percent(ticker),
-        "weightedAvgPrice": weighted_price(ticker),
-        "prevClosePrice": text(first),
-        "lastQty": text(ZERO),
-        "bidPrice": text(ticker.bid or ZERO),
-        "bidQty": text(ticker.bid_quantity or ZERO),
-        "askPrice": text(ticker.ask or ZERO),
-        "askQty": text(ticker.ask_quantity or ZERO),
-    }
-
-
-def change_percent(ticker: Ticker) -> str:
-    """Return the last 24 hours' change in percent, with three decimals."""
-    if not ticker.open or ticker.last is None:
-        return "0.000"
-    return rounded((ticker.last / ticker.open - 1) * 100, 3)
-
-
-def weighted_price(ticker: Ticker) -> str:
-    """Return the volume-weighted price of the last 24 hours."""
-    return rounded(ticker.quote_volume / ticker.volume if ticker.volume else ZERO, 8)
-
-
-def rounded(number: Decimal, decimals: int) -> str:
-    """Return a number rounded half up: for statistics, never for money that moves."""
-    return format(number.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP), "f")

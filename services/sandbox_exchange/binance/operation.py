@@ -6,17 +6,14 @@ Never: a request that trades for a key that may not.
 
 from collections.abc import Awaitable, Callable, Mapping
 from enum import StrEnum
-from typing import TYPE_CHECKING
 
 import msgspec
 
+from services.sandbox_exchange.binance.feed import Feed
+from services.sandbox_exchange.binance.memory import Memory
 from services.sandbox_exchange.binance.params import Params
 from services.sandbox_exchange.core.model import Account
 from services.sandbox_exchange.wire.context import Venue
-
-if TYPE_CHECKING:
-    from services.sandbox_exchange.binance.feed import Feed
-    from services.sandbox_exchange.binance.memory import Memory
 
 
 class Security(StrEnum):
@@ -31,7 +28,7 @@ class Call:
     """Hold one request."""
 
     def __init__(
-        self, venue: Venue, feed: "Feed", memory: "Memory", *, params: Params, route: str, account: Account | None
+        self, venue: Venue, feed: Feed, memory: Memory, *, params: Params, route: str, account: Account | None
     ) -> None:
         self.venue, self.feed, self.memory = venue, feed, memory
         self.params, self.route = params, route

@@ -10,6 +10,7 @@ from decimal import Decimal, InvalidOperation
 from urllib.parse import parse_qsl
 
 from services.sandbox_exchange.binance.errors import ApiError, illegal, missing
+from services.sandbox_exchange.wire.params import RequestParams
 
 NUMBER = re.compile(r"^([0-9]{1,20})(\.[0-9]{1,20})?$")
 NUMBER_RANGE = r"^([0-9]{1,20})(\\.[0-9]{1,20})?$"
@@ -21,11 +22,22 @@ SYMBOL_RANGE = "^[A-Z0-9-_.]{1,20}$"
 WHOLE_RANGE = "^[0-9]{1,20}$"
 
 
-class Params:
+class Params(RequestParams):
     """Hold what a client sent."""
 
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self._values = values
+    whole, client_id, client_id_range = WHOLE, CLIENT_ID, CLIENT_ID_RANGE
+
+    def missing(self, name: str) -> ApiError:
+        """Return the error of a parameter that is not there or empty (-1102)."""
+        return missing(name)
+
+    def illegal(self, name: str, legal: str) -> ApiError:
+        """Return the error of a parameter that is spelt otherwise than `legal` (-1100)."""
+        return illegal(name, legal)
+
+    def not_whole(self, name: str) -> ApiError:
+        """Return the error of a parameter that is no whole number."""
+        return illegal(name, WHOLE_RANGE)
 
     @classmethod
     def of_forms(cls, query: str, body: str) -> "Params":
@@ -58,13 +70,6 @@ class Params:
         """Tell whether a parameter was sent, even an empty one."""
         return name in self._values
 
-    def text(self, name: str) -> str:
-        """Return a parameter that must be there; -1102 otherwise."""
-        value = self._values.get(name)
-        if not value:
-            raise missing(name)
-        return value
-
     def text_or_none(self, name: str) -> str | None:
         """Return a parameter, or None when it was not sent; an empty one is -1105."""
         value = self._values.get(name)
@@ -78,15 +83,6 @@ class Params:
         if not SYMBOL.fullmatch(value):
             raise illegal(name, SYMBOL_RANGE)
         return value
-
-    def whole_or_none(self, name: str) -> int | None:
-        """Return a whole number, or None when it was not sent."""
-        value = self.text_or_none(name)
-        if value is None:
-            return None
-        if not WHOLE.fullmatch(value):
-            raise illegal(name, WHOLE_RANGE)
-        return int(value)
 
     def limit(self, default: int, largest: int) -> int:
         """Return `limit`: the default when it was not sent, never more than the largest."""
@@ -111,17 +107,3 @@ class Params:
         if number <= 0:
             raise ApiError(-1013, f"Invalid {name}.")
         return number
-
-    def client_id_or_none(self, name: str) -> str | None:
-        """Return a client order id in its spelling, or None when it was not sent."""
-        value = self.text_or_none(name)
-        if value is not None and not CLIENT_ID.fullmatch(value):
-            raise illegal(name, CLIENT_ID_RANGE)
-        return value
-
-    def word[T](self, name: str, words: Mapping[str, T], wrong: ApiError) -> T:
-        """Return what a mandatory word means; `wrong` for one that is not among `words`."""
-        value = self.text(name)
-        if value not in words:
-            raise wrong
-        return words[value]

@@ -4,11 +4,11 @@ In: names and texts. Out: numbers, words, ids. Never: a value that was not sent,
 """
 
 import re
-from collections.abc import Mapping
 from decimal import Decimal
 from urllib.parse import parse_qsl
 
 from services.sandbox_exchange.mexc.errors import ApiError, illegal, missing
+from services.sandbox_exchange.wire.params import RequestParams
 
 NUMBER = re.compile(r"^[0-9]{1,20}(\.[0-9]{0,20})?$")
 WHOLE = re.compile(r"^[0-9]{1,18}$")
@@ -17,11 +17,22 @@ CLIENT_ID_RANGE = "^[a-zA-Z0-9-_]{1,32}$"
 PAIRS_MAX = 64
 
 
-class Params:
+class Params(RequestParams):
     """Hold what a client sent."""
 
-    def __init__(self, values: Mapping[str, str]) -> None:
-        self._values = values
+    whole, client_id, client_id_range = WHOLE, CLIENT_ID, CLIENT_ID_RANGE
+
+    def missing(self, name: str) -> ApiError:
+        """Return the error of a parameter that is not there or empty."""
+        return missing(name)
+
+    def illegal(self, name: str, legal: str) -> ApiError:
+        """Return the error of a parameter that is spelt otherwise than `legal`."""
+        return illegal(name, legal)
+
+    def not_whole(self, name: str) -> ApiError:
+        """Return the error of a parameter that is no whole number."""
+        return missing(name)
 
     @classmethod
     def of_query(cls, raw: str) -> "Params":
@@ -30,26 +41,6 @@ class Params:
             return cls(dict(parse_qsl(raw, keep_blank_values=True, max_num_fields=PAIRS_MAX)))
         except ValueError:
             raise ApiError(700008, "Too many parameters.") from None
-
-    def text(self, name: str) -> str:
-        """Return a parameter that must be there."""
-        value = self._values.get(name)
-        if not value:
-            raise missing(name)
-        return value
-
-    def text_or_none(self, name: str) -> str | None:
-        """Return a parameter, or None when it was not sent or is empty."""
-        return self._values.get(name) or None
-
-    def whole_or_none(self, name: str) -> int | None:
-        """Return a whole number, or None when it was not sent."""
-        value = self.text_or_none(name)
-        if value is None:
-            return None
-        if not WHOLE.fullmatch(value):
-            raise missing(name)
-        return int(value)
 
     def limit(self, default: int, largest: int) -> int:
         """Return `limit`: the default when it was not sent, never more than the largest."""
@@ -67,17 +58,3 @@ class Params:
         if number <= 0:
             raise wrong
         return number
-
-    def client_id_or_none(self, name: str) -> str | None:
-        """Return a client order id, or None when it was not sent."""
-        value = self.text_or_none(name)
-        if value is not None and not CLIENT_ID.fullmatch(value):
-            raise illegal(name, CLIENT_ID_RANGE)
-        return value
-
-    def word[T](self, name: str, words: Mapping[str, T]) -> T:
-        """Return what a mandatory word means."""
-        value = self.text(name)
-        if value not in words:
-            raise missing(name)
-        return words[value]

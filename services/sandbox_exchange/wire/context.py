@@ -9,7 +9,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 import msgspec
 from aiohttp import web
@@ -18,9 +18,6 @@ from services.sandbox_exchange.core.faults import Fault, FaultName, Faults
 from services.sandbox_exchange.core.port import Exchange
 from services.sandbox_exchange.wire.limits import Charge, Limits, TooManyRequestsError, Verdict
 from shared.clock import NANOSECONDS_PER_SECOND, monotonic_ns, wall_ns
-
-if TYPE_CHECKING:
-    from services.sandbox_exchange.wire.socket import ClientSocket
 
 REQUESTS_KEPT = 20_000
 NO_ANSWER = 599  # the status of a request that was never answered, in `requests`
@@ -34,6 +31,24 @@ class RequestSeen(msgspec.Struct, frozen=True):
     symbol: str | None
     client: str
     status: int
+
+
+class OpenSocket(Protocol):
+    """Be a client's websocket, as the venue's other parts see it."""
+
+    @property
+    def path(self) -> str:
+        """Return what it was opened for: `public`, `user`, …"""
+        ...
+
+    @property
+    def age_s(self) -> float:
+        """Return the seconds since it was opened."""
+        ...
+
+    def cut(self, reason: str) -> None:
+        """End it as a crashed server does."""
+        ...
 
 
 class Venue:
@@ -50,7 +65,7 @@ class Venue:
         self.exchange = exchange
         self.faults = faults
         self.limits = Limits({})
-        self.sockets: set[ClientSocket] = set()
+        self.sockets: set[OpenSocket] = set()
         self.requests: deque[RequestSeen] = deque(maxlen=REQUESTS_KEPT)
         self.counts: dict[str, int] = {}
         self.settle: Callable[[], Awaitable[None]] = _keeps_nothing

@@ -4,43 +4,18 @@ from collections.abc import Sequence
 
 from ccxt.protobuf.mexc import PushDataV3ApiWrapper_pb2
 
-from shared.messages import Bar, Bbo, BookSnapshot, FeedState, Instrument, Trade
+from shared.messages import FeedState
+from shared.testing.market_sink import RecordingSink
 
 MARKET, TOKEN, START_MS = "BTCUSDT", "BTC-USDT", 1_760_000_000_000
 Changes = Sequence[tuple[str, str]]
 
 
-class Sink:
-    """Keep what comes."""
-
-    def __init__(self) -> None:
-        self.trades: list[Trade] = []
-        self.bbos: list[Bbo] = []
-        self.books: list[BookSnapshot] = []
-        self.bars: list[Bar] = []
-        self.instruments: list[Instrument] = []
-        self.statuses: list[tuple[str | None, FeedState, str]] = []
-
-    def on_trades(self, trades: Sequence[Trade]) -> None:
-        self.trades += trades
-
-    def on_bbo(self, bbo: Bbo) -> None:
-        self.bbos.append(bbo)
-
-    def on_book(self, book: BookSnapshot) -> None:
-        self.books.append(book)
-
-    def on_venue_bar(self, bar: Bar) -> None:
-        self.bars.append(bar)
-
-    def on_instrument(self, instrument: Instrument) -> None:
-        self.instruments.append(instrument)
-
-    def on_status(self, instrument: str | None, state: FeedState, reason: str) -> None:
-        self.statuses.append((instrument, state, reason))
+class Sink(RecordingSink):
+    """Keep what comes, and tell the states of this file's market."""
 
     def states(self, instrument: str | None = TOKEN) -> list[FeedState]:
-        return [state for name, state, _ in self.statuses if name == instrument]
+        return super().states(instrument)
 
 
 def wrapper_of(sent_ms: int = START_MS, symbol: str = MARKET) -> "PushDataV3ApiWrapper_pb2.PushDataV3ApiWrapper":
