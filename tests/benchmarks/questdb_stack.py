@@ -30,6 +30,7 @@ from shared.bus.server import find_server
 from shared.bus.streams import BUCKETS, STREAMS
 from shared.errors import ConfigError, StoreUnavailableError
 from shared.messages import Side, Trade, TradeBatch
+from shared.messages.trade_batch import packed
 from shared.store.questdb.server import HTTP_PASSWORD, find_jar, find_java, password_file
 from shared.store.questdb.sink import QuestdbSink
 from shared.testing.nats import RealNats
@@ -45,6 +46,8 @@ WARM_TICKS = 200_000
 QUERY_TIMEOUT_S = 120.0
 FLUSH_INTERVAL_S, FLOOD_INTERVAL_S = 0.05, 2.0
 SAMPLES = 20
+PRICES = packed("d", (400 + number % 64 / 64 for number in range(64 + BATCH)))
+QUANTITIES = packed("d", (number % 8 / 8 + 1 for number in range(8 + BATCH)))
 
 
 def trade(venue: str, number: int, since_ns: int) -> Trade:
@@ -52,6 +55,16 @@ def trade(venue: str, number: int, since_ns: int) -> Trade:
     return Trade(
         venue, "TAO-USDT", str(number), Side.BUY, 400 + number % 64 / 64, number % 8 / 8 + 1, now_ns, now_ns, number
     )
+
+
+def batch(venue: str, first: int, since_ns: int) -> TradeBatch:
+    """Return the trades from number `first` on; the publisher must not be what is measured."""
+    now_ns, numbers = since_ns + first * STEP_NS, range(first, first + BATCH)
+    times_ns = packed("q", range(now_ns, now_ns + BATCH * STEP_NS, STEP_NS))
+    return TradeBatch(
+        venue, "TAO-USDT", tuple(map(str, numbers)), b"\1" * BATCH, PRICES[8 * (first % 64) :][: 8 * BATCH],
+        QUANTITIES[8 * (first % 8) :][: 8 * BATCH], times_ns, times_ns, packed("q", numbers),
+    )  # fmt: skip
 
 
 def memory_mib(pid: int) -> float:
@@ -101,7 +114,7 @@ async def flood(
     began = time.perf_counter()
     before = taken = await asyncio.to_thread(recorder.metric, "rows_total", table="trades")
     for first in range(1, ticks + 1, BATCH):
-        bus.publish_lossy(subject, TradeBatch(tuple(trade(venue, first + at, since_ns) for at in range(BATCH))))
+        bus.publish_lossy(subject, batch(venue, first, since_ns))
         if first % (20 * BATCH) == 1:
             await asyncio.sleep(0)
         # A scrape costs the recorder milliseconds, so few of them.
