@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from services.sandbox_exchange.app import RunningSandbox
 
 ADMIN_TIMEOUT_S = 10.0
+NO_SUCH_PAGE = 404
 
 app = typer.Typer(help="Run a venue of your own.", context_settings={"help_option_names": ["-h", "--help"]})
 
@@ -106,8 +107,8 @@ def fault(
     """Make a running venue misbehave, list what is armed, or clear it."""
     checked = None
     if name is not None:
-        wanted = {"name": name, "route": route, "symbol": symbol, "after": after, "times": times or None,
-                  "probability": probability, "parameter": parameter}  # fmt: skip
+        wanted = {"name": name, "route": route, "symbol": one_market(symbol) if symbol else None, "after": after,
+                  "times": times or None, "probability": probability, "parameter": parameter}  # fmt: skip
         try:
             checked = msgspec.convert(wanted, Fault)
         except msgspec.ValidationError as error:
@@ -129,7 +130,7 @@ def fault(
         table.add_row(number, one.name, where, "until cleared" if one.times is None else str(one.times))
     console.print(table if found.armed else "no fault is armed")
     for fired, count in found.fired.items():
-        console.print(f"{fired} went off {count} times", highlight=False)
+        console.print(f"{fired} went off {count} time{'s' if count != 1 else ''}", highlight=False)
 
 
 @app.command()
@@ -144,17 +145,23 @@ def market(
     if (action is MarketVerb.REDENOMINATE) != (factor is not None):
         raise InputError("redenominate and --factor belong together, for example `redenominate --factor 1000`")
     wanted = {"action": action.value, **({"factor": factor} if factor is not None else {})}
-    names = _list(symbol)
-    if len(names) != 1:
-        raise InputError(f"{symbol!r} is not one market, for example HUSDT")
-    ask_admin(admin or stack_admin(), "POST", f"/markets/{names[0]}", msgspec.json.encode(wanted))
-    console.print(f"{names[0]}: {action.value}", highlight=False)
+    name = one_market(symbol)
+    ask_admin(admin or stack_admin(), "POST", f"/markets/{name}", msgspec.json.encode(wanted))
+    console.print(f"{name}: {action.value}", highlight=False)
 
 
 @app.command()
 def ledger(*, admin: Admin = None) -> None:
     """Print what truly happened at a running venue, as JSON."""
     print(ask_admin(admin or stack_admin(), "GET", "/ledger").decode())
+
+
+def one_market(text: str) -> str:
+    """Return a market's name as the venue writes it. Raises InputError for anything else."""
+    names = _list(text)
+    if len(names) != 1:
+        raise InputError(f"{text!r} is not one market, for example HUSDT")
+    return names[0]
 
 
 class _SandboxSeen(msgspec.Struct):
@@ -208,7 +215,9 @@ def ask_admin(admin_url: str, method: str, path: str, body: bytes | None = None)
         with urllib.request.urlopen(request, timeout=ADMIN_TIMEOUT_S) as answer:  # noqa: S310 - likewise
             return bytes(answer.read())
     except urllib.error.HTTPError as error:
-        raise InputError(f"the venue refuses: {_refusal(error.read())}") from error
+        told = _refusal(error.read())
+        hint = ". Is this its admin_url, which ends in /admin?" if error.code == NO_SUCH_PAGE else ""
+        raise InputError(f"the venue refuses: {told}{hint if not told.endswith('?') else ''}") from error
     except (urllib.error.URLError, OSError) as error:
         raise NotRunningError(f"no venue answers at {admin_url}: start one with `cascade sandbox`") from error
 

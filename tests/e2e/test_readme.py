@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import ccxt
 import pytest
 
 from shared.testing.nats import free_port, nats_binary
@@ -75,6 +76,10 @@ def test_the_venue_of_your_own_starts_and_goes_wrong(tmp_path: Path) -> None:
             assert venue.stdout is not None
             told = json.loads(venue.stdout.readline())
             assert {"rest_url", "ws_url", "admin_url", "api_key", "secret", "symbols"} <= set(told)
+            exec(
+                next(block for block in blocks("python") if "told[" in block),
+                {"ccxt": ccxt, "json": json, "told": told},
+            )
             for line in wrong.splitlines():
                 words = shlex.split(line.replace("$ADMIN_URL", told["admin_url"]), comments=True)
                 if "--admin" in words:

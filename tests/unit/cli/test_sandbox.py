@@ -1,5 +1,7 @@
 """`cascade sandbox fault | market | ledger`: which venue they mean, and what they refuse before they ask it."""
 
+import asyncio
+import os
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from typer.testing import CliRunner
 from services.cli import sandbox
 from services.cli.runfile import STATE_ROOT, RunFile, StateLock, write_run
 from services.cli.stack import write_settings
+from services.cli.stdin import stdin_ends
 from shared.config import Settings
 from shared.errors import InputError
 
@@ -79,3 +82,24 @@ def test_the_names_of_actions_are_listed_when_one_is_wrong() -> None:
     ended = CliRunner().invoke(sandbox.app, ["market", "HUSDT", "explode"])
     assert ended.exit_code == 2
     assert "redenominate" in ended.output
+
+
+@pytest.mark.parametrize("text", ["HUSDT", "H-USDT", "h/usdt"])
+def test_a_market_may_be_written_in_any_way(text: str) -> None:
+    assert sandbox.one_market(text) == "HUSDT"
+
+
+@pytest.mark.parametrize("text", ["", "HUSDT,TAOUSDT", "hello"])
+def test_what_is_not_one_market_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match="for example"):
+        sandbox.one_market(text)
+
+
+@pytest.mark.parametrize("kind", ["file", "null", "closed pipe"])
+def test_a_command_that_ends_with_its_input_ends(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("text", encoding="utf-8")
+    reader, writer = os.pipe()
+    os.close(writer)
+    with os.fdopen(reader) as pipe, (tmp_path / "file").open() as file, Path(os.devnull).open() as null:
+        monkeypatch.setattr("sys.stdin", {"file": file, "null": null, "closed pipe": pipe}[kind])
+        asyncio.run(asyncio.wait_for(stdin_ends(), 5))
