@@ -8,6 +8,8 @@ class DashboardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     At its start it reads the newest `recall_max` messages of each stream, however long the stack has run.
 
+    `venue_health_url` is where the stack's own sandbox exchange says how it does (`cascade up` knows it by itself).
+
     `allowed_hosts` are the host names that a browser may ask for; others are refused (DNS rebinding).
     """
 
@@ -19,6 +21,7 @@ class DashboardConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     decisions_max: int = 40
     recall_max: int = 20_000
     clients_max: int = 32
+    venue_health_url: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:

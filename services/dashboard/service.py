@@ -11,6 +11,7 @@ from uuid import uuid4
 
 from services.dashboard.config import DashboardConfig
 from services.dashboard.core.board import Board
+from services.dashboard.venue_watch import NAME, VenueWatch
 from shared.bus import streams, subjects
 from shared.bus.port import Bus, Delivery, Subscription
 from shared.clock import wall_ns
@@ -49,13 +50,16 @@ class DashboardService:
         web: Callable[["DashboardService"], Web],
         markets: tuple[str, ...] = (),
         has_quotes: bool = False,
+        watch: VenueWatch | None = None,
     ) -> None:
         self.board = Board(
             venue=venue,
             equity_points_max=config.equity_points_max,
             decisions_max=config.decisions_max,
             markets=markets,
+            also=() if watch is None else (NAME,),
         )
+        self._watch = watch
         self._bus = bus
         self._recall_max = config.recall_max
         # A replay as fast as it can has no quotes worth following.
@@ -77,11 +81,15 @@ class DashboardService:
         early, self._early = self._early or (), None
         for message in early:
             self.board.apply(message)
+        if self._watch is not None:
+            self._watch.start(self.hear)
         await self._web.start()
 
     async def drain(self) -> None:
         """Close the page and stop listening."""
         await self._web.stop()
+        if self._watch is not None:
+            await self._watch.stop()
         for subscription in self._subscriptions:
             await subscription.stop()
 

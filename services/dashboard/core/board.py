@@ -50,9 +50,16 @@ class Board:
     """Hold the newest truth; `version` rises with every change that a page could show."""
 
     def __init__(
-        self, *, venue: str, equity_points_max: int, decisions_max: int, markets: tuple[str, ...] = ()
+        self,
+        *,
+        venue: str,
+        equity_points_max: int,
+        decisions_max: int,
+        markets: tuple[str, ...] = (),
+        also: tuple[str, ...] = (),
     ) -> None:
         self.venue = venue
+        self.also = also  # services of this stack that not every stack has
         self.markets = markets
         self.version = 0
         self.account: AccountSnapshot | None = None

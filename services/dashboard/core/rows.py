@@ -125,7 +125,8 @@ def past_order_rows(board: Board, *, to_the_second: bool = False, limit: int = 1
 def service_rows(board: Board, now_ns: int) -> list[ServiceRow]:
     """Return every expected service and every one that was heard of."""
     heard = {name for name, _ in board.services}
-    rows = [ServiceRow(name, "bad", "not heard of", "", "") for name in SERVICES if name not in heard]
+    expected = (*board.also, *SERVICES)
+    rows = [ServiceRow(name, "bad", "not heard of", "", "") for name in expected if name not in heard]
     for (name, instance), beat in sorted(board.services.items(), key=lambda item: _place(item[0][0])):
         late = now_ns - beat.sent_at_ns > HEARTBEAT_LATE_NS
         state = "silent" if late else "ready" if beat.ready else "starting"
