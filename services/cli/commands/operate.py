@@ -4,6 +4,7 @@ import getpass
 import os
 import signal
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 from uuid import uuid4
@@ -13,12 +14,14 @@ import typer
 
 from services.cli.client import ask
 from services.cli.commands.options import AsJson, StateDir, print_json
+from services.cli.commands.status import listen
 from services.cli.runfile import find_running, is_held
 from shared.bus import subjects
 from shared.clock import wall_ns
+from shared.config import Mode
 from shared.domain.instruments import bus_symbol
 from shared.errors import BusUnavailableError, InputError, UnavailableError, UnknownOutcomeError
-from shared.messages import Command, CommandReply
+from shared.messages import Command, CommandReply, Heartbeat, other_schemas, schema_hash
 
 STOP_TIMEOUT_S = 90.0
 REPLY_TIMEOUT_S = 5.0
@@ -34,7 +37,12 @@ def halt(reason: HaltReason = "halted by the operator", state_dir: StateDir = No
 
 
 def resume(reason: ResumeReason, state_dir: StateDir = None, as_json: AsJson = False) -> None:
-    """Allow trading again."""
+    """Allow trading again; with real money only when every service speaks the same schema."""
+    if not reason.strip():
+        raise InputError("--reason must say why")
+    run = find_running(state_dir)
+    if run.mode == Mode.LIVE:
+        refuse_mixed_schemas(ask(run, lambda bus: listen(bus, run)).beats.values())
     _command("resume", reason, state_dir, as_json=as_json)
 
 
@@ -54,11 +62,21 @@ def adopt(
     state_dir: StateDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take the venue's balances over into the ledger, after a deposit, a withdrawal or a trade by hand.
+    """Take over what came from outside: a deposit, a withdrawal, an order or a trade by hand.
 
-    Trading must be halted and no order open. Each difference is booked as a transfer from outside, at its last price.
+    Trading must be halted and no order of the stack open. Each difference of balances is booked as a transfer from
+    outside, at its last price. Orders by hand that halted trading are left alone from then on.
     """
     _command("adopt", reason, state_dir, as_json=as_json, service="execution", timeout_s=ADOPT_TIMEOUT_S)
+
+
+def refuse_mixed_schemas(beats: Iterable[Heartbeat]) -> None:
+    """Raise InputError when a service that was heard speaks another schema than this command."""
+    if strangers := other_schemas(beats):
+        raise InputError(
+            f"{', '.join(strangers)}: another schema than this command's {schema_hash()}, so real money stays halted. "
+            "Stop the stack, start it again from one build, then resume"
+        )
 
 
 def stop(state_dir: StateDir = None, as_json: AsJson = False) -> None:
