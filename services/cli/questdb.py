@@ -5,17 +5,23 @@ own. Never: a default password, a process ended that is not the server.
 """
 
 import contextlib
+import fcntl
 import os
+import shlex
 import signal
 import subprocess
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 import typer
+from rich.console import Console
+from rich.progress import Progress
 
 from services.cli.catalogue import ROOT_DEFAULT, Root, Symbols, Timeframe, Venue, catalogue_keys, instant_ns
 from services.cli.commands.options import AsJson, print_json
@@ -38,7 +44,7 @@ from shared.store.questdb.server import (
 )
 from shared.store.questdb.server import password_file as secret_file
 
-RUN_FILE = "run.json"
+RUN_FILE, LOCK_FILE = "run.json", "start.lock"
 READY_TIMEOUT_S = 60.0
 
 app = typer.Typer(help="Run a local QuestDB without Docker.", no_args_is_help=True)
@@ -59,20 +65,32 @@ class Running(msgspec.Struct, frozen=True):
 def start(
     *,
     directory: Directory = DEFAULT,
-    http_port: Annotated[int, typer.Option(help="For writes and SQL; another one when it is taken.")] = 9000,
-    pg_port: Annotated[int, typer.Option(help="For reads; another one when it is taken.")] = 8812,
+    http_port: Annotated[
+        int, typer.Option(min=1, max=65_535, help="For writes and SQL; another one when it is taken.")
+    ] = 9000,
+    pg_port: Annotated[int, typer.Option(min=1, max=65_535, help="For reads; another one when it is taken.")] = 8812,
     as_json: AsJson = False,
 ) -> None:
     """Start the server in the background and return when it answers."""
+    with _alone(directory):
+        running = _started(directory, ServerPorts(http=http_port, pg=pg_port))
+    _tell(directory, running, healthy=True, detail="QuestDB runs", as_json=as_json)
+
+
+def _started(directory: Path, wanted: ServerPorts) -> Running:
     known = _running(directory)
     if known is not None:
         raise InputError(f"QuestDB already runs in {directory} (process {known.pid}, port {known.ports.http})")
     java, jar = find_java(), find_jar()
-    ports = free_ports(ServerPorts(http=http_port, pg=pg_port), frozenset())
-    prepare(directory, ports)
-    command = start_command(java, jar, directory)
     log_path = directory / "server.log"
-    with log_path.open("ab") as log:
+    try:
+        ports = free_ports(wanted, frozenset())
+        prepare(directory, ports)
+        log = log_path.open("ab")
+    except OSError as error:
+        raise InputError(f"--dir {directory}: {error.strerror or error}") from error
+    command = start_command(java, jar, directory)
+    with log:
         process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
     running = Running(process.pid, ports, command)
     (directory / RUN_FILE).write_bytes(msgspec.json.encode(running))
@@ -82,7 +100,7 @@ def start(
             _end(running)
             raise StoreUnavailableError(f"QuestDB did not start, {log_path} tells why")
         time.sleep(0.1)
-    _tell(directory, running, healthy=True, detail="QuestDB runs", as_json=as_json)
+    return running
 
 
 @app.command()
@@ -132,15 +150,19 @@ def backfill(
     if url is None or password_file is None:
         url = f"http://127.0.0.1:{_found(directory).ports.http}"
         password_file = secret_file(directory, HTTP_PASSWORD)
+    if urllib.parse.urlsplit(url).scheme not in ("http", "https") or not urllib.parse.urlsplit(url).netloc:
+        raise InputError(f"--url {url}: write http://HOST:PORT")
     now_ns = wall_ns()
+    start_ns = None if start is None else instant_ns("--from", start, now_ns)
+    end_ns = None if end is None else instant_ns("--to", end, now_ns)
+    if start_ns is not None and end_ns is not None and start_ns >= end_ns:
+        raise InputError(f"--from {start} is not before --to {end}")
     opened = Catalogue(catalogue)
-    done = run(
-        opened,
-        catalogue_keys(opened, table, venue, symbols, timeframe),
-        QuestdbSink(url, user, password_file),
-        start_ns=None if start is None else instant_ns("--from", start, now_ns),
-        end_ns=None if end is None else instant_ns("--to", end, now_ns),
-    )
+    keys = catalogue_keys(opened, table, venue, symbols, timeframe)
+    with Progress(console=Console(stderr=True), transient=True, disable=as_json) as progress:
+        bar = progress.add_task("QuestDB", total=len(keys))
+        sink = QuestdbSink(url, user, password_file)
+        done = run(opened, keys, sink, start_ns=start_ns, end_ns=end_ns, told=lambda: progress.advance(bar))
     if as_json:
         print_json([msgspec.to_builtins(one) for one in done])
     else:
@@ -172,10 +194,27 @@ def _tell(directory: Path, running: Running, *, healthy: bool, detail: str, as_j
     print(f"  writes and SQL  http://127.0.0.1:{running.ports.http}  user {USER}, password in {secret}")
     print(f"  reads           127.0.0.1:{running.ports.pg} (Postgres wire)  user {USER}, password in {reads}")
     print(f"  health, metrics http://127.0.0.1:{running.ports.health}/metrics")
+    # As variables, not as SET: a path may have a space in it.
     print(
-        f"  record into it  make run SET='recorder.questdb_url=http://127.0.0.1:{running.ports.http} "
-        f"recorder.questdb_password_file={secret.absolute()}'"
+        f"  record into it  CASCADE_RECORDER__QUESTDB_URL=http://127.0.0.1:{running.ports.http} "
+        f"CASCADE_RECORDER__QUESTDB_PASSWORD_FILE={shlex.quote(str(secret.absolute()))} make run"
     )
+
+
+@contextlib.contextmanager
+def _alone(directory: Path) -> Iterator[None]:
+    """Let nobody else start a server here meanwhile: of two, one would run and nobody would know its number."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = (directory / LOCK_FILE).open("wb")
+    except OSError as error:
+        raise InputError(f"--dir {directory}: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InputError(f"a QuestDB is just being started in {directory}") from error
+        yield
 
 
 def _found(directory: Path) -> Running:

@@ -5,7 +5,7 @@ row twice (the tables' keys tell), a value made up, a success before QuestDB has
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -41,15 +41,31 @@ class Backfilled(msgspec.Struct, frozen=True):
 
 
 def backfill(
-    catalogue: Catalogue, keys: Sequence[SeriesKey], sink: Sink, *, start_ns: int | None, end_ns: int | None
+    catalogue: Catalogue,
+    keys: Sequence[SeriesKey],
+    sink: Sink,
+    *,
+    start_ns: int | None,
+    end_ns: int | None,
+    told: Callable[[], None] = lambda: None,
 ) -> list[Backfilled]:
-    """Write the rows of each series with `start_ns <= time < end_ns`; raises StoreUnavailableError."""
+    """Write the rows of each series with `start_ns <= time < end_ns`, and tell after each of them.
+
+    Raises StoreUnavailableError: at once where nobody answers or the password is another one.
+    """
+    condition = sink.condition()
+    if not condition.is_reachable:
+        raise StoreUnavailableError(f"QuestDB does not answer: {condition.reason}")
     with tempfile.TemporaryDirectory(prefix="cascade-backfill-") as spool:
         # The catalogue still has everything after a power cut: the spool need not be safe from one.
         writer = QuestdbWriter(sink, Path(spool), WriterOptions(sync=False))
         writer.start()
         try:
-            return [_series(catalogue, key, writer, start_ns, end_ns) for key in keys]
+            done = []
+            for key in keys:
+                done.append(_series(catalogue, key, writer, start_ns, end_ns))
+                told()
+            return done
         finally:
             writer.close()
 
