@@ -23,8 +23,11 @@ from starlette.middleware.base import RequestResponseEndpoint
 
 from services.dashboard.config import DashboardConfig
 from services.dashboard.core.page import FRAGMENTS, PageModel, page_model
+from services.dashboard.core.rows import HEARTBEAT_LATE_NS
 from services.dashboard.service import DashboardService
 from shared.clock import wall_ns
+from shared.config import Mode
+from shared.messages import other_schemas
 
 REASON_CHARACTERS_MAX = 200
 # An open page that hears nothing for so long, and for three pushes, says that what it shows is old.
@@ -163,8 +166,17 @@ class WebServer:
             if verb == "resume":
                 return RedirectResponse("/?notice=Resuming+needs+a+reason.", status_code=303)
             said = "halted from the dashboard"
+        if verb == "resume" and self._mode == Mode.LIVE and (strangers := self._strangers()):
+            said_no = f"Not resumed: {', '.join(strangers)} speak another schema. Start all services from one build."
+            return RedirectResponse(f"/?notice={quote_plus(said_no)}", status_code=303)
         reply = await self._service.command("risk", verb, user=f"dashboard:{getpass.getuser()}", reason=said)
         return RedirectResponse(f"/?notice={quote_plus(reply.detail[:300])}", status_code=303)
+
+    def _strangers(self) -> list[str]:
+        """Return who lives and speaks another schema."""
+        now_ns = wall_ns()
+        beats = self._service.board.services.values()
+        return other_schemas(beat for beat in beats if now_ns - beat.sent_at_ns <= HEARTBEAT_LATE_NS)
 
 
 def _event(name: str, html: str) -> str:

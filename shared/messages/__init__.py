@@ -5,7 +5,7 @@ Encode with `encode`, decode with `decode`. A frame of another schema raises `De
 
 from shared.messages.account import AccountSnapshot, Balance, Position
 from shared.messages.base import Message, Side
-from shared.messages.codec import AnyMessage, decode, encode, schema_hash
+from shared.messages.codec import AnyMessage, decode, encode, other_schemas, schema_hash
 from shared.messages.command import Command, CommandAudit, CommandReply
 from shared.messages.decision import DecisionRecord
 from shared.messages.instrument import Instrument
@@ -79,5 +79,6 @@ __all__ = [
     "TradingState",
     "decode",
     "encode",
+    "other_schemas",
     "schema_hash",
 ]

@@ -4,6 +4,7 @@ In: messages, or bytes from anybody. Out: bytes, or messages. Never: a partly de
 """
 
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from typing import Any, get_args, get_type_hints
 
@@ -98,6 +99,14 @@ def schema_hash() -> str:
         _note_field_names(kind, names)
     canonical = msgspec.json.encode([schema(), names], order="deterministic")
     return hashlib.sha256(canonical).hexdigest()[:12]
+
+
+def other_schemas(beats: Iterable[Heartbeat]) -> list[str]:
+    """Return the services among these heartbeats that speak another schema than this build, in order of name.
+
+    Trading with real money is not resumed while there is one.
+    """
+    return sorted({beat.service for beat in beats if beat.schema_hash != schema_hash()})
 
 
 def _note_field_names(annotation: object, names: dict[str, list[str]]) -> None:

@@ -79,7 +79,7 @@ def status(state_dir: StateDir = None, as_json: AsJson = False) -> None:
     run = find_running(state_dir)
     heard, answers = Heard(), True
     try:
-        heard = ask(run, lambda bus: _listen(bus, run))
+        heard = ask(run, lambda bus: listen(bus, run))
     except UnavailableError:
         answers = False
     report = make_report(run, heard, bus_answers=answers, now_ns=wall_ns())
@@ -154,7 +154,8 @@ def _unsupervised(beat: Heartbeat, now_ns: int) -> ServiceReport:
     )
 
 
-async def _listen(bus: Bus, run: RunFile) -> Heard:
+async def listen(bus: Bus, run: RunFile) -> Heard:
+    """Return what the bus says within one interval of heartbeats, and what was last said before."""
     heard = Heard()
 
     async def hear(delivery: Delivery) -> None:

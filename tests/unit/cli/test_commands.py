@@ -14,6 +14,7 @@ from services.cli import __main__ as door
 from services.cli import application as command_line
 from services.cli.commands.account import account_view, latest_orders
 from services.cli.commands.journal import entries, entry_line
+from services.cli.commands.operate import refuse_mixed_schemas
 from services.cli.commands.schema import SUBJECTS, schema_document
 from services.cli.commands.status import Heard, duration, make_report, money_words
 from services.cli.picture import Picture, fold, is_finished, laggards
@@ -21,10 +22,12 @@ from services.cli.runfile import RunFile
 from services.cli.supervisor.policy import RestartPolicy
 from shared import lifecycle
 from shared.bus import subjects
+from shared.errors import InputError
 from shared.messages import (
     AccountSnapshot,
     Balance,
     BarsClosed,
+    Heartbeat,
     OrderState,
     Position,
     Progress,
@@ -221,6 +224,14 @@ def test_resume_without_a_reason_is_refused(
 ) -> None:
     assert run_command(monkeypatch, "resume") == 2
     assert "--reason" in capsys.readouterr().err
+
+
+def test_mixed_builds_are_named_before_real_money_is_resumed() -> None:
+    same = Heartbeat("risk", "0", "b", schema_hash(), 7, True, "", 5, 9)
+    other = Heartbeat("execution", "0", "b", "0" * 12, 8, True, "", 5, 9)
+    refuse_mixed_schemas([same])
+    with pytest.raises(InputError, match=r"execution: another schema .* Stop the stack"):
+        refuse_mixed_schemas([same, other])
 
 
 def test_schema_is_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

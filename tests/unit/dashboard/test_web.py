@@ -12,8 +12,9 @@ from services.dashboard.web import WebServer
 from shared.bus.memory import MemoryBroker, MemoryBus
 from shared.bus.port import Delivery
 from shared.bus.streams import BUCKETS, STREAMS
-from shared.messages import Bbo, Command, CommandReply, RiskState, TradingState
-from shared.testing.samples import START_NS, account, decision, week
+from shared.clock import wall_ns
+from shared.messages import Bbo, Command, CommandReply, RiskState, TradingState, schema_hash
+from shared.testing.samples import START_NS, account, decision, heartbeat, week
 
 
 class Quiet:
@@ -132,6 +133,25 @@ async def test_resume_without_a_reason_is_not_sent(world: World) -> None:
         answer = await client.post("/trading/resume", data={"token": token, "reason": "  "})
     assert "reason" in answer.headers["location"]
     assert world.commands == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "schema", "resumes"), [("live", "other", False), ("live", "", True), ("paper", "other", True)]
+)
+async def test_real_money_is_not_resumed_by_mixed_builds(world: World, mode: str, schema: str, resumes: bool) -> None:
+    web = WebServer(world.service, DashboardConfig(), mode=mode)
+    beat = msgspec.structs.replace(heartbeat("execution", wall_ns()), schema_hash=schema or schema_hash())
+    long_gone = msgspec.structs.replace(heartbeat("risk", 0), schema_hash="other", instance="7")
+    world.service.board.apply(beat)
+    world.service.board.apply(long_gone)
+    responding = await world.bus.respond("cmd.risk.resume", world.answer)
+    transport = httpx.ASGITransport(web.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080") as client:
+        token = token_in((await client.get("/")).text)
+        answer = await client.post("/trading/resume", data={"token": token, "reason": "looked at it"})
+    await responding.stop()
+    assert bool(world.commands) is resumes
+    assert ("execution+speak" in answer.headers["location"]) is not resumes
 
 
 async def test_a_risk_service_that_does_not_answer_is_no_success(world: World) -> None:
