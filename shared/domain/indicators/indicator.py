@@ -18,6 +18,8 @@ type Array = NDArray[np.float64]
 # Squares of what lies within these bounds are finite and not zero.
 LARGEST = 1e150
 SMALLEST_POSITIVE = 1e-150
+# Years of minutes. A stream remembers so many values: beyond that, a slip of the hand would take the machine's memory.
+PERIOD_MAX = 10_000_000
 # From here on compiling pays, or reading what was compiled before; the values are the same either way.
 BARS_TO_COMPILE = 20_000
 
@@ -163,7 +165,7 @@ class Stream:
 
 
 def whole(name: str, value: int, least: int = 1) -> float:
-    """Return a period as the float that kernels take; raises ValueError when it is below `least`."""
-    if value < least or value != int(value):
-        raise ValueError(f"{name} must be a whole number of at least {least}, got {value}")
+    """Return a period as the float that kernels take; raises ValueError unless it is whole, from `least` on."""
+    if not least <= value <= PERIOD_MAX or value != int(value):
+        raise ValueError(f"{name} must be a whole number of at least {least}, at most {PERIOD_MAX}, got {value}")
     return float(value)

@@ -206,6 +206,10 @@ def test_wrong_shapes_and_foreign_states_are_refused(indicator):
         lambda: ewma_volatility(math.nan),
         lambda: ewma_volatility(0.9, 0),
         lambda: sma(2.5),  # type: ignore[arg-type]
+        lambda: ema(math.nan),  # type: ignore[arg-type]
+        lambda: rsi(math.inf),  # type: ignore[arg-type]
+        lambda: realised_volatility(10**9),
+        lambda: donchian(10**400),
     ],
 )
 def test_a_parameter_that_means_nothing_is_refused(make):
