@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.clock import wall_ns
+from shared.clock import NANOSECONDS_PER_SECOND, wall_ns
+from shared.exchange.binance.feed import MarketFeed
+from shared.exchange.binance.frames import KlineFrame
 from shared.exchange.live.config import WireConfig
 from shared.exchange.port import Streams
 from shared.exchange.venues import make_market
@@ -32,7 +34,16 @@ def matches(bar: Bar, trades: list[Trade]) -> bool:
 
 # Binance streams its candles, MEXC is asked for closed ones.
 @pytest.mark.parametrize("name", ["binance", "mexc"])
-async def test_closed_candles_are_handed_on_once_each_and_agree_with_the_trades(name: str) -> None:
+async def test_closed_candles_are_handed_on_once_each_and_agree_with_the_trades(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_ones, on_kline = [0], MarketFeed.on_kline
+
+    def counted(feed: MarketFeed, frame: KlineFrame) -> None:
+        open_ones[0] += not frame.k.x
+        on_kline(feed, frame)
+
+    monkeypatch.setattr(MarketFeed, "on_kline", counted)
     async with sandbox_in_process(name, still=True, symbols=[MARKET]) as sandbox:
         config = WireConfig(
             venue=name, rest_url=sandbox.rest_url, ws_url=sandbox.ws_url, ws_api_url=sandbox.ws_api_url,
@@ -44,14 +55,18 @@ async def test_closed_candles_are_handed_on_once_each_and_agree_with_the_trades(
             await market.open([TOKEN], Streams(bar_timeframe=TIMEFRAME), sink)
             moves = 0
             while len(with_trades(sink)) < 2:
+                told = open_ones[0]
                 for side in ("buy", "sell", "buy"):
                     await sandbox.admin.order(MARKET, side, "0.001")
                 moves += 1
                 await until(lambda count=3 * moves: len(sink.trades) >= count)
-                # The venue's clock moves on, and with it the candle ends; Binance tells first of one that is open.
+                # Binance tells first of a candle that is open. Then the venue's clock moves on, and the candle ends.
+                await until(lambda told=told: name == "mexc" or open_ones[0] > told)
                 await sandbox.admin.disarm()
                 await sandbox.admin.arm("clock_skew", parameter=60 * moves, times=None)
-                await asyncio.sleep(0.5)
+                await until(
+                    lambda ahead=moves * LENGTH_NS: abs(market.clock_offset_ns() - ahead) < NANOSECONDS_PER_SECOND
+                )
             opens = [bar.open_time_ns for bar in sink.bars]
             assert opens == sorted(set(opens))
             for bar in sink.bars:

@@ -1,5 +1,9 @@
-"""Short waits for every test of this folder: the venues' pace of our own requests is production's, and only waits."""
+"""Short waits for every test of this folder: the venues' pace of our own requests is production's, and only waits.
 
+ccxt is imported here: on a busy machine that takes many seconds, of which no test's time limit and no ping knows.
+"""
+
+import ccxt.async_support  # noqa: F401
 import pytest
 
 from shared.exchange.binance import endpoints as binance_endpoints

@@ -1,6 +1,6 @@
 """Steps out of live trades: what closes when, and what is not whole."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.market_data.core.live_steps import StepBuilder
@@ -119,6 +119,7 @@ def test_a_gap_that_is_still_open_spoils_every_later_step() -> None:
     assert [set(steps.close().gaps) for _ in range(4)] == [set(), {ONE}, {ONE}, {ONE}]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.floats(min_value=0.0, max_value=49.9), max_size=40),
     st.lists(st.integers(min_value=0, max_value=49), max_size=5),

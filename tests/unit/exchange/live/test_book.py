@@ -176,7 +176,7 @@ snapshots = st.one_of(st.none(), st.tuples(st.integers(0, 4), st.sampled_from([N
 steps = st.tuples(st.lists(changes, min_size=1, max_size=2), fates, st.integers(0, 2), snapshots)
 
 
-@settings(max_examples=300)
+@settings(deadline=None, max_examples=300)
 @given(st.lists(steps, min_size=5, max_size=40))
 def test_served_book_is_always_the_venues_at_its_version(
     plan: list[tuple[list[Change], str, int, tuple[int, int | None] | None]],
@@ -227,6 +227,7 @@ def check(builder: BookBuilder, truth: TrueBook, floor: int) -> int:
     return builder.version
 
 
+@settings(deadline=None)
 @given(batches=st.lists(st.lists(changes, min_size=1, max_size=6), min_size=1, max_size=40), at=st.integers(0, 39))
 def test_without_a_fault_the_book_is_complete_after_every_frame(batches: list[list[Change]], at: int) -> None:
     truth, builder = TrueBook(), BookBuilder()

@@ -4,7 +4,7 @@ import asyncio
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import RejectedError, UnavailableError
@@ -35,6 +35,7 @@ class Wall:
         return venue_ms
 
 
+@settings(deadline=None)
 @given(ahead_ms=st.integers(-100_000, 100_000), trips=st.lists(st.integers(0, 400), min_size=5, max_size=5))
 def test_the_offset_is_found_to_a_millisecond_over_any_symmetric_trips(ahead_ms: int, trips: list[int]) -> None:
     wall = Wall(ahead_ms, trips)
@@ -121,6 +122,12 @@ async def test_a_read_ends_with_the_last_failure_and_at_once_with_a_definite_no(
     assert asked == (4 if isinstance(error, UnavailableError) else 1)
 
 
+@settings(deadline=None)
 @given(attempt=st.integers(1, 100_000), seed=st.integers())
 def test_waits_have_a_cap_and_full_jitter(attempt: int, seed: int) -> None:
     assert 0 <= full_jitter_s(attempt, Random(seed), first_s=0.1, most_s=3.0) <= min(3.0, 0.1 * 2.0 ** min(attempt, 40))
+
+
+def test_a_thousand_that_failed_together_do_not_come_back_together() -> None:
+    waits = sorted(full_jitter_s(3, Random(seed), first_s=0.1, most_s=3.0) for seed in range(1_000))
+    assert waits[100] < 0.08 and waits[900] > 0.32, "spread over all of 0 to 0.4 s"

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import RejectedError
@@ -108,6 +108,7 @@ def test_post_only_order_is_the_kind_that_must_not_take() -> None:
     assert (sent.kind, sent.time_in_force) == (WireKind.LIMIT_MAKER, None)
 
 
+@settings(deadline=None)
 @given(quote=amounts, bound=amounts)
 def test_buy_at_its_bound_never_spends_more_than_was_asked(quote: D, bound: D) -> None:
     try:
@@ -120,6 +121,7 @@ def test_buy_at_its_bound_never_spends_more_than_was_asked(quote: D, bound: D) -
     assert quote - sent.price * sent.quantity < sent.price * GRID.step_size
 
 
+@settings(deadline=None)
 @given(price=amounts, side=sides)
 def test_price_is_rounded_so_that_nothing_becomes_worse(price: D, side: Side) -> None:
     rounded = inward_price(price, side, GRID)
@@ -127,18 +129,21 @@ def test_price_is_rounded_so_that_nothing_becomes_worse(price: D, side: Side) ->
     assert abs(rounded - price) < GRID.tick_size and rounded % GRID.tick_size == 0
 
 
+@settings(deadline=None)
 @given(amounts)
 def test_quantity_is_rounded_down_by_less_than_a_step(quantity: D) -> None:
     rounded = floor_quantity(quantity, GRID)
     assert 0 <= quantity - rounded < GRID.step_size and rounded % GRID.step_size == 0
 
 
+@settings(deadline=None)
 @given(quote=st.decimals("5", "1000", places=5))
 def test_quote_amount_is_rounded_down(quote: D) -> None:
     sent = prepare(order(quote_amount=quote), RULES)
     assert sent.quote_amount is not None and 0 <= quote - sent.quote_amount < RULES.quote_step
 
 
+@settings(deadline=None)
 @given(
     quote=st.decimals("1", "1000", places=2), bound=st.decimals("1", "20", places=2), side=sides,
     quantities=st.lists(st.decimals("0.1", "50", places=1), max_size=8),
@@ -157,6 +162,7 @@ def test_book_holds_an_amount_within_the_bound_exactly_when_a_walk_says_so(
     assert is_within(request, levels) == (rest <= 0)
 
 
+@settings(deadline=None)
 @given(st.decimals("1e-12", "1e12", allow_nan=False))
 def test_number_on_the_wire_is_plain_and_exact(value: D) -> None:
     text = wire_text(value)

@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import UnavailableError
@@ -44,6 +44,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
+@settings(deadline=None)
 @given(events=EVENTS, burst=st.sampled_from([1.0, 4.0, 11.0]))
 def test_no_window_holds_more_than_the_limit_and_nothing_is_lost(events: list[tuple[int, float]], burst: float) -> None:
     async def run() -> None:
@@ -71,6 +72,7 @@ def test_no_window_holds_more_than_the_limit_and_nothing_is_lost(events: list[tu
     asyncio.run(run())
 
 
+@settings(deadline=None)
 @given(before=st.integers(0, 40), after=st.integers(0, 40), cancels=st.integers(1, 10))
 def test_cancels_are_never_behind_orders(before: int, after: int, cancels: int) -> None:
     async def run() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import aiohttp
 import ccxt
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.errors import RejectedError, UnavailableError, UnknownOutcomeError
@@ -154,16 +154,19 @@ def test_binance_answer_has_its_verdict(
     assert type(verdict.error()) is kinds[outcome]
 
 
+@settings(deadline=None)
 @given(status=st.integers(500, 599), code=st.one_of(st.none(), st.integers(-9999, 9999)), message=st.text(max_size=20))
 def test_server_error_is_always_unknown(status: int, code: int | None, message: str) -> None:
     assert judge_answer(Answer(status, code, message), CODES).outcome is Outcome.UNKNOWN
 
 
+@settings(deadline=None)
 @given(status=st.integers(100, 399), message=st.text(max_size=20))
 def test_answer_without_a_code_is_never_a_refusal(status: int, message: str) -> None:
     assert judge_answer(Answer(status, None, message), CODES).outcome is not Outcome.REJECTED
 
 
+@settings(deadline=None)
 @given(st.text(max_size=400), st.text(alphabet="0123456789abcdef", min_size=8, max_size=64))
 def test_text_for_logs_has_no_query_string(text: str, secret: str) -> None:
     shown = safe_text(f"{text} https://api/order?symbol=A&signature={secret} {text}")

@@ -2,13 +2,14 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.pretty import pretty_repr
 
 from shared.exchange.live.config import WireConfig
 
 
+@settings(deadline=None)
 @given(secret=st.text("abcdef0123456789", min_size=16, max_size=64))
 def test_credentials_are_in_no_text_about_them(secret: str) -> None:
     config = WireConfig(venue="mexc", api_key=secret, secret=secret[::-1])

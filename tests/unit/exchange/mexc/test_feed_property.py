@@ -126,6 +126,7 @@ def test_a_served_book_is_the_venues_whatever_happens_to_the_frames(
 TRADE = st.tuples(st.sampled_from(["1.5", "2", "0.0001"]), st.sampled_from(["1", "0.5"]), st.sampled_from([1, 2]))
 
 
+@settings(deadline=None)
 @given(frames=st.lists(st.tuples(st.integers(0, 2), st.lists(TRADE, max_size=5), st.booleans()), max_size=30))
 def test_every_trade_arrives_once_with_an_id_of_its_own(
     frames: list[tuple[int, list[tuple[str, str, int]], bool]],
