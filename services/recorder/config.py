@@ -19,8 +19,8 @@ class RecorderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     flush_interval_s: float = 2.0
-    rows_max: int = 20_000
-    pending_max: int = 50_000
+    rows_max: int = 50_000
+    pending_max: int = 200_000
     bytes_max: int = 128 * MEBIBYTE
     merge_files_min: int = 16
     merge_bytes_max: int = 16 * MEBIBYTE

@@ -142,7 +142,7 @@ class Buffer[T]:
             return 0
         if taken < len(run.messages):
             run = Run(run.messages[:taken], run.subject, run.recorded_at_ns)
-        day = day_of(integers(run.messages[:1], table.event_time)[0])
+        day = day_of(integers(run.messages, table.event_time)[0])
         self._group(table.name, day).runs.append(Sized(run, size))
         self._take_in(taken, taken * size, False, now_ns)
         return taken

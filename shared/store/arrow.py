@@ -19,6 +19,7 @@ from shared.store.runs import Run, Runs
 from shared.store.tables import ENVELOPE, INT64_MAX, INT64_MIN, Table
 
 COMPRESSION_LEVEL = 3
+_IDS = frozenset({"trade_id"})
 
 _SIMPLE = {
     Kind.TEXT: pa.string(),
@@ -69,15 +70,25 @@ def arrow_table(
 def parquet_bytes(table: pa.Table) -> pa.Buffer:
     """Return a Parquet file of the columns."""
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, **PARQUET_OPTIONS)
+    pq.write_table(table, sink, **parquet_options(table.schema))
     return sink.getvalue()
 
 
-PARQUET_OPTIONS: dict[str, str | int | bool] = {
-    "compression": "zstd",
-    "compression_level": COMPRESSION_LEVEL,
-    "write_page_checksum": True,
-}
+def parquet_options(schema: pa.Schema) -> dict[str, object]:
+    """Return how a table of `schema` is written.
+
+    By itself a writer tries a dictionary for every column. Of numbers and ids that never repeat it makes a trial of
+    all of them for nothing: kept as differences they take half the room, and half the time.
+    """
+    options: dict[str, object] = {
+        "compression": "zstd", "compression_level": COMPRESSION_LEVEL, "write_page_checksum": True,
+    }  # fmt: skip
+    if any(pa.types.is_nested(field.type) for field in schema):
+        return options
+    encodings = {field.name: "DELTA_BINARY_PACKED" for field in schema if pa.types.is_int64(field.type)}
+    encodings |= {field.name: "DELTA_BYTE_ARRAY" for field in schema if field.name in _IDS}
+    words = [field.name for field in schema if pa.types.is_string(field.type) and field.name not in _IDS]
+    return options | {"use_dictionary": words, "column_encoding": encodings}
 
 
 def messages_of(table: Table, columns: pa.RecordBatch) -> Iterable[AnyMessage]:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from shared.store.arrow import PARQUET_OPTIONS
+from shared.store.arrow import parquet_options
 from shared.store.files import Part
 
 # An older file joins a run only when it is not much larger than the run, so that a row is rewritten log(n) times.
@@ -52,7 +52,7 @@ def merged(parts: Sequence[Part]) -> pa.Buffer:
     try:
         for part in parts:
             table = read_part(part)
-            writer = writer or pq.ParquetWriter(sink, table.schema, **PARQUET_OPTIONS)
+            writer = writer or pq.ParquetWriter(sink, table.schema, **parquet_options(table.schema))
             rows += table.num_rows
             waiting.append(table)
             if sum(one.num_rows for one in waiting) >= ROWS_PER_GROUP:

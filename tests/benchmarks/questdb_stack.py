@@ -39,7 +39,7 @@ from shared.testing.recorder import RecorderProcess
 from shared.testing.ticks import START_NS
 
 BATCH = 50
-ON_THE_WAY_MAX = 45_000
+ON_THE_WAY_MAX = 180_000
 SCRAPE_INTERVAL_S = 0.05
 STEP_NS = 100_000
 WARM_TICKS = 200_000

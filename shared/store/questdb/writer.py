@@ -6,7 +6,6 @@ timer fires, `send` empties the spool, `watch` asks how the server does and has 
 Never: a caller that waits for the network, memory or disk without bound, a row that goes uncounted.
 """
 
-import itertools
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -125,18 +124,16 @@ class QuestdbWriter:
     def append(self, table: str, rows: Sequence[Row]) -> Appended:
         """Put rows of one table on disk on their way to QuestDB; raises StoreUnavailableError when the disk refuses."""
         described = TABLE_BY_NAME[table]
-        written, size = 0, 0
-        rejected: list[Rejected] = []
-        for part in [rows] if len(rows) <= FRAME_ROWS_MAX else itertools.batched(rows, FRAME_ROWS_MAX):
-            frame, refused = frame_of(described, part)
-            rejected += refused
-            self._bury(described.name, refused)
-            if frame.num_rows:
-                body = encoded(frame)
-                self._count(dropped=self._spool(described).append(body, frame.num_rows))
-                written, size = written + frame.num_rows, size + body.size
+        whole, rejected = frame_of(described, rows)
+        self._bury(described.name, rejected)
+        size = 0
+        for start in range(0, whole.num_rows, FRAME_ROWS_MAX):
+            frame = whole.slice(start, FRAME_ROWS_MAX)
+            body = encoded(frame)
+            self._count(dropped=self._spool(described).append(body, frame.num_rows))
+            size += body.size
         self._has_frames.set()
-        return Appended(written, size, tuple(rejected))
+        return Appended(whole.num_rows, size, rejected)
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until all that came so far is in QuestDB's log; False when that took too long."""
