@@ -7,7 +7,7 @@ Never: more rows or bytes than the bounds; a row of a failed batch forgotten or 
 from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum, auto
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, eq
 
 import msgspec
 
@@ -207,11 +207,15 @@ class Gaps:
     def missing_in(self, subject: str, sequences: Sequence[int]) -> int:
         """Return how many are missing before and between numbers that came together."""
         first, last = sequences[0], sequences[-1]
-        if list(sequences) != list(range(first, first + len(sequences))):
+        if last - first != len(sequences) - 1 or not _rises_by_one(sequences):
             return sum(self.missing_before(subject, sequence) for sequence in sequences)
         missing = self.missing_before(subject, first)
         self._last[subject] = last
         return missing
+
+
+def _rises_by_one(numbers: Sequence[int]) -> bool:
+    return all(map(eq, numbers, range(numbers[0], numbers[0] + len(numbers))))
 
 
 def unusable(table: Table, message: Message) -> str | None:
