@@ -10,6 +10,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.progress import Progress, track
@@ -59,6 +60,14 @@ Again = Annotated[bool, typer.Option("--again", help="Also ask for what the venu
 Replace = Annotated[bool, typer.Option("--replace", help="New values win over stored ones that differ.")]
 
 
+class Chosen(msgspec.Struct, frozen=True):
+    """Say which series are meant; None means all."""
+
+    venue: str | None = None
+    symbols: str | None = None
+    timeframe: str | None = None
+
+
 class Kind(StrEnum):
     """Name what `download` brings."""
 
@@ -70,7 +79,7 @@ def download(
     *,
     venue: Annotated[str, typer.Option("--venue", help="A venue that ccxt knows: mexc, binance, …")],
     symbols: Annotated[str, typer.Option("--symbols", help="Markets: BTC/USDT,ETH/USDT.")],
-    start: Annotated[str, typer.Option("--from", metavar="DATE", help="2025-01-31, 2025-01-31T08:00Z, or 90d.")],
+    start: Annotated[str, typer.Option("--from", metavar="DATE", help="2025-01-31, 2025-01-31T08:00Z, 90d or 12h.")],
     kind: Annotated[
         Kind, typer.Option("--kind", help="Candles, or every trade (binance; mexc: recent ones).")
     ] = Kind.CANDLES,
@@ -235,16 +244,16 @@ def verify_series(root: Path, *, as_json: bool) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-def export_series(root: Path, table: str, out: Path, kind: str, *, as_json: bool) -> None:
-    """Write all bars or trades to one file, ordered by venue, instrument and time."""
+def export_series(root: Path, table: str, out: Path, kind: str, chosen: Chosen, *, as_json: bool) -> None:
+    """Write bars or trades to one file, ordered by venue, instrument, length and time."""
     if table not in SCHEMAS:
         raise InputError(f"the catalogue has no table {table!r}; it has {' and '.join(SCHEMAS)}")
     catalogue = Catalogue(root)
-    catalogue_keys(catalogue, table, None, None, None)
-    time = "close_time_ns" if table == "bars" else "ts_event_ns"
-    connection = connect(catalogue)
+    keys = catalogue_keys(catalogue, table, chosen.venue, chosen.symbols, chosen.timeframe)
+    order = "timeframe, close_time_ns" if table == "bars" else "ts_event_ns"
+    connection = connect(catalogue, keys)
     try:
-        query = f"SELECT * FROM {table} ORDER BY venue, instrument, {time}"  # noqa: S608 - one of our own names
+        query = f"SELECT * FROM {table} ORDER BY venue, instrument, {order}"  # noqa: S608 - one of our own names
         reader = connection.sql(query).to_arrow_reader(10_000)
         rows = export_rows(reader.schema, reader, out, kind, on_rows=lambda _: None)
     finally:
@@ -256,13 +265,13 @@ def export_series(root: Path, table: str, out: Path, kind: str, *, as_json: bool
 
 
 def instant_ns(name: str, text: str, now_ns: int) -> int:
-    """Return `2025-01-31`, `2025-01-31T08:00Z` or `90d` (before now) in nanoseconds UTC; raises InputError."""
-    if match := re.fullmatch(r"([1-9][0-9]{0,5})d", text):
-        return now_ns - int(match[1]) * 86_400_000_000_000
+    """Return `2025-01-31`, `2025-01-31T08:00Z`, `90d` or `12h` (before now) in nanoseconds UTC; raises InputError."""
+    if match := re.fullmatch(r"([1-9][0-9]{0,5})([dh])", text):
+        return now_ns - int(match[1]) * (86_400_000_000_000 if match[2] == "d" else 3_600_000_000_000)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise InputError(f"{name} {text}: write a date such as 2025-01-31, 2025-01-31T08:00Z, or 90d") from None
+        raise InputError(f"{name} {text}: write a date such as 2025-01-31, 2025-01-31T08:00Z, 90d or 12h") from None
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1_000
 

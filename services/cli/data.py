@@ -122,12 +122,18 @@ def export(
     kind: Annotated[Format, typer.Option("--format", help="json writes one object a line.")] = Format.CSV,
     store: Store = None,
     catalogue: Catalogue = None,
+    venue: research.Venue = None,
+    symbols: research.Symbols = None,
+    timeframe: research.Timeframe = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a whole table to a file, lists and maps as JSON text in CSV."""
+    """Write a table to a file, lists and maps as JSON text in CSV; of the catalogue also some series alone."""
+    chosen = research.Chosen(venue, symbols, timeframe)
     if catalogue is not None:
-        research.export_series(catalogue, table, out, kind.value, as_json=as_json)
+        research.export_series(catalogue, table, out, kind.value, chosen, as_json=as_json)
         return
+    if chosen != research.Chosen():
+        raise InputError("--venue, --symbols and --timeframe choose series of a catalogue: say --catalogue as well")
     known = (*TABLE_BY_NAME, "fills")
     if table not in known:
         raise InputError(f"no table {table!r}; there are: {', '.join(known)}")
@@ -167,7 +173,10 @@ def verify(*, store: Store = None, catalogue: Catalogue = None, as_json: AsJson 
 def _open(store: Path | None) -> StoreReader:
     root = store or Path(os.environ.get("CASCADE_STATE_DIR", "var/sandbox-mexc")) / "store"
     if not root.is_dir():
-        raise InputError(f"no store at {root}: name its directory with --store (the state directory's `store`)")
+        history = f"; history that was downloaded or imported: --catalogue {research.ROOT_DEFAULT}"
+        raise InputError(
+            f"no store at {root}: name its directory with --store (the state directory's `store`){history}"
+        )
     return open_store(root)
 
 

@@ -5,6 +5,7 @@ Never: a repaired value, a row of an unknown market, half a file: a file with ba
 that they may be left out.
 """
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
@@ -96,6 +97,7 @@ def import_file(catalogue: Catalogue, path: Path, options: ImportOptions) -> Ite
 
 def _markets(texts: Texts, options: ImportOptions) -> Iterator[tuple[str, dict[str, pa.Array], npt.NDArray[np.int64]]]:
     """Yield the file's markets, each with its rows and their lines."""
+    _check_origin(texts, options)
     lines = np.arange(texts.first_line, texts.first_line + texts.rows)
     if options.symbol is not None or "symbol" not in texts.columns:
         if options.symbol is not None and "symbol" in texts.columns and len(pc.unique(texts.columns["symbol"])) > 1:
@@ -112,6 +114,20 @@ def _markets(texts: Texts, options: ImportOptions) -> Iterator[tuple[str, dict[s
         yield _bus(symbol, texts.name), taken, lines[rows]
 
 
+def _check_origin(texts: Texts, options: ImportOptions) -> None:
+    """Refuse a file that names another venue, or several lengths of bars: they would lie in one series."""
+    for name, said in (("venue", options.venue), ("timeframe", options.timeframe)):
+        found = sorted({str(one).lower() for one in pc.unique(texts.columns[name]).to_pylist() if one}) if (
+            name in texts.columns
+        ) else []  # fmt: skip
+        if len(found) > 1 or (said is not None and found not in ([], [said])):
+            another = "" if said is None or said in found else f", not {said}"
+            raise InputError(
+                f"{texts.name}: says {name} {', '.join(found)}{another}. Import one at a time: "
+                f"cascade data export --{name} writes one"
+            )
+
+
 def _bars(
     texts: Texts, symbol: str, columns: dict[str, pa.Array], lines: npt.NDArray[np.int64], options: ImportOptions
 ) -> _Prepared:
@@ -123,7 +139,7 @@ def _bars(
         )
     instrument = _bus(symbol, texts.name)
     times = parse_times(columns["open_time"])
-    key = SeriesKey("bars", options.venue, instrument, _timeframe(texts.name, times, options))
+    key = SeriesKey("bars", options.venue, instrument, _timeframe(texts, times, options))
     numbers = {name: parse_numbers(columns[name], quantise=options.quantise) for name in BAR_COLUMNS}
     if "quote_volume" in columns:
         numbers["quote_volume"] = _optional(columns["quote_volume"], quantise=options.quantise)
@@ -267,10 +283,13 @@ def _optional(texts: pa.Array, *, quantise: bool) -> Numbers:
     return Numbers(values, numbers.exact, numbers.bad & ~flags, numbers.noise)
 
 
-def _timeframe(name: str, times: Times, options: ImportOptions) -> str:
-    """Return the timeframe that was given, or that the name says; the rows must not say another."""
-    _, named = market_in_name(name)
-    said = options.timeframe or named
+def _timeframe(texts: Texts, times: Times, options: ImportOptions) -> str:
+    """Return the timeframe that was given, or that the file or its name says; the rows must not say another."""
+    name, column = texts.name, texts.columns.get("timeframe")
+    own = str(column[0]).lower() if column is not None and len(column) else ""
+    said = options.timeframe or own or market_in_name(name)[1]
+    if said is not None and not re.fullmatch(r"[1-9][0-9]*[smhdwM]", said):
+        raise InputError(f"--timeframe {said}: write the length of a bar such as 1m, 15m, 4h or 1d")
     if said is not None and said[-1] in "wM":
         raise InputError(f"{name}: the catalogue keeps bars of up to days; weeks and months are made from them")
     steps = Counter(

@@ -164,23 +164,23 @@ def fingerprint(catalogue: Catalogue, keys: Sequence[SeriesKey]) -> dict[str, st
     return found
 
 
-def connect(catalogue: Catalogue) -> duckdb.DuckDBPyConnection:
-    """Return a DuckDB connection with the views `bars` and `trades` over the catalogue as it is now.
+def connect(catalogue: Catalogue, keys: Sequence[SeriesKey] | None = None) -> duckdb.DuckDBPyConnection:
+    """Return a DuckDB connection with the views `bars` and `trades` over the catalogue as it is now, or some series.
 
     Every view has the recorder's columns (venue, instrument, timeframe, times, values) and `time`, a UTC timestamp.
     """
     connection = duckdb.connect()
     for table in SCHEMAS:
-        connection.execute(f"CREATE VIEW {quoted(table)} AS {_view(catalogue, table)}")
+        connection.execute(f"CREATE VIEW {quoted(table)} AS {_view(catalogue, table, keys)}")
     return connection
 
 
-def _view(catalogue: Catalogue, table: str) -> str:
+def _view(catalogue: Catalogue, table: str, keys: Sequence[SeriesKey] | None) -> str:
     identity = ["venue", "instrument", *(["timeframe"] if table == "bars" else [])]
     names = ", ".join(quoted(name) for name in SCHEMAS[table].names)
     time = "close_time_ns" if table == "bars" else "ts_event_ns"
     paths = []
-    for key in catalogue.series(table=table):
+    for key in catalogue.series(table=table) if keys is None else [one for one in keys if one.table == table]:
         manifest = catalogue.manifest(key)
         directory = series_directory(catalogue.root, key).resolve()
         paths += [literal(str(directory / entry.name)) for entry in (manifest.files if manifest is not None else ())]

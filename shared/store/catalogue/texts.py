@@ -59,6 +59,7 @@ SPELLINGS = {
     "symbol": ("symbol", "pair", "market", "instrument"),
     "price": ("price",), "amount": ("amount", "quantity", "qty", "size"),
     "id": ("id", "trade_id", "tradeid"), "side": ("side",),
+    "venue": ("venue",), "timeframe": ("timeframe",),
     "first_id": ("first_trade_id",), "last_id": ("last_trade_id",), "buyer_is_maker": ("is_buyer_maker",),
 }  # fmt: skip
 _NAMES = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings}

@@ -103,7 +103,8 @@ class TradeDownload:
             if is_whole or known == len(found):
                 break
             known = len(found)
-        missing = max(found) - number + 1 - len(found) if found else 0
+        # Nobody knows where a venue begins to count.
+        missing = max(found) - (number or min(found)) + 1 - len(found) if found else 0
         if missing:
             self._count(empty=missing)
         return [found[key] for key in sorted(found)]
@@ -164,7 +165,7 @@ class TradeDownload:
             return False
         if short:
             self._note(
-                f"{len(short)} minutes from {_minute(short[0][0])} on have less trades than their candles say: "
+                f"{len(short)} minutes from {_minute(short[0][0])} on have fewer trades than their candles say: "
                 "those that came are kept, and asked for again next time"
             )
         answered = [(begin, end // MINUTE_NS * MINUTE_NS)]

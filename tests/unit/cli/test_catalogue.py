@@ -57,6 +57,63 @@ def test_an_exported_catalogue_imports_into_the_same(tmp_path: Path) -> None:
     assert (code, one["added"], one["same"]) == (0, 0, 3)
 
 
+def test_some_series_are_exported_alone_and_several_venues_do_not_become_one(tmp_path: Path) -> None:
+    root, out = tmp_path / "catalogue", tmp_path / "bars.csv"
+    for venue in ("x", "y"):
+        run("import", csv(tmp_path / "BTCUSDT_1h.csv", [0, 1, 2]), "--venue", venue, "--catalogue", root)
+    day = csv(tmp_path / "BTCUSDT_1d.csv", [0, 24])
+    run("import", day, "--venue", "x", "--catalogue", root)
+    export = ("export", "bars", "--out", out, "--catalogue", root)
+    assert msgspec.convert(run(*export)[1], dict[str, object])["rows"] == 8
+    with pytest.raises(InputError, match=r"says venue x, y.*--venue"):
+        run("import", out, "--venue", "x", "--catalogue", tmp_path / "other")
+    run(*export, "--venue", "x")
+    with pytest.raises(InputError, match=r"says timeframe 1d, 1h.*--timeframe"):
+        run("import", out, "--venue", "x", "--catalogue", tmp_path / "other")
+    run(*export, "--venue", "x", "--timeframe", "1d", "--symbols", "BTC/USDT")
+    with pytest.raises(InputError, match="says venue x, not y"):
+        run("import", out, "--venue", "y", "--catalogue", tmp_path / "other")
+    code, reports = run("import", out, "--venue", "x", "--catalogue", tmp_path / "other")
+    (one,) = msgspec.convert(reports, list[dict[str, object]])
+    assert (code, one["added"]) == (0, 2)
+    with pytest.raises(InputError, match="choose series of a catalogue"):
+        run("export", "bars", "--out", out, "--venue", "x")
+
+
+def test_trades_are_imported_listed_made_into_bars_and_exported(tmp_path: Path) -> None:
+    root, out = tmp_path / "catalogue", tmp_path / "trades.csv"
+    path = tmp_path / "BTCUSDT-trades-2025-01-01.csv"
+    path.write_text("\n".join(f"{n},{100 + n % 3},0.5,50,{(T0 + n) * 1_000_000},True,True" for n in range(300)))
+    assert run("import", path, "--venue", "binance", "--catalogue", root)[0] == 0
+    code, made = run("bars", "--timeframe", "1m", "--catalogue", root)
+    (one,) = msgspec.convert(made, list[dict[str, object]])
+    assert (code, msgspec.convert(one["written"], dict[str, int])["added"]) == (0, 3)  # the first and the last minute may be cut
+    code, series = run("list", "--catalogue", root)
+    assert [one["table"] for one in msgspec.convert(series, list[dict[str, object]])] == ["bars", "trades"]
+    assert run("verify", "--catalogue", root)[0] == 0
+    assert run("gaps", "--catalogue", root) == (0, [])
+    assert run("export", "trades", "--out", out, "--catalogue", root)[0] == 0
+    code, reports = run("import", out, "--venue", "binance", "--catalogue", root)
+    (again,) = msgspec.convert(reports, list[dict[str, object]])
+    assert (code, again["added"], again["same"]) == (0, 0, 300)
+
+
+@pytest.mark.parametrize("timeframe", ["7", "x", "0h", "h"])
+def test_a_length_that_is_none_is_refused_in_words(tmp_path: Path, timeframe: str) -> None:
+    path = csv(tmp_path / "BTCUSDT.csv", [0, 1, 2])
+    with pytest.raises(InputError, match="write the length of a bar"):
+        run("import", path, "--venue", "x", "--timeframe", timeframe, "--catalogue", tmp_path / "c")
+
+
+def test_candles_need_a_length_and_trades_have_none(tmp_path: Path) -> None:
+    download = ("download", "--venue", "mexc", "--symbols", "BTC/USDT", "--from", "12h", "--catalogue", tmp_path)
+    for wrong in ([], ["--kind", "trades", "--timeframe", "1h"]):
+        with pytest.raises(InputError, match="--timeframe is the length of candles"):
+            run(*download, *wrong)
+    with pytest.raises(InputError, match="trades of kraken cannot be downloaded"):
+        run(*download, "--kind", "trades", "--venue", "kraken")
+
+
 def test_something_wrong_ends_with_one(tmp_path: Path) -> None:
     root = tmp_path / "catalogue"
     run("import", csv(tmp_path / "BTCUSDT_1h.csv", [0, 1, 5, 6]), "--venue", "x", "--catalogue", root)
