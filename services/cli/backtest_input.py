@@ -16,6 +16,7 @@ from services.backtest.core import FillTiming
 from services.execution.config import ExecutionConfig
 from services.rebalancer.config import RebalanceConfig
 from services.risk.config import RiskConfig
+from shared.config import choices
 from shared.errors import ConfigError
 
 RULES = "rebalancer"
@@ -76,12 +77,7 @@ def _sorted_out(overrides: Sequence[str]) -> dict[str, dict[str, str]]:
         if key == "assets" and section == RULES:
             raise ConfigError(f"--set {override}: give the basket with --assets")
         if key not in known:
-            everywhere = tuple(
-                name if at == RULES else f"{at}.{name}"
-                for at, kind in SECTIONS.items()
-                for name in kind.__struct_fields__
-            )
-            raise ConfigError(f"--set {override}: {target} is no setting{_hint(target, everywhere)}")
+            raise ConfigError(f"--set {override}: {target} is no setting{_hint(target, _settings())}")
         if key in found[section]:
             raise ConfigError(f"--set {override}: {target} is given twice: keep one")
         found[section][key] = text
@@ -102,7 +98,8 @@ def _section[T: msgspec.Struct](name: str, kind: type[T], values: Mapping[str, o
     except msgspec.ValidationError as error:
         text, _, location = str(error).partition(" - at `$.")
         key = location.rstrip("`")
-        raise ConfigError(f"--set {name}.{key}: {text}" if key else f"{name}: {text}") from error
+        which = f"--set {name}.{key}" if key else name
+        raise ConfigError(f"{which}: {text}{choices(error, kind)}") from error
 
 
 def _number(option: str, text: str) -> Decimal:

@@ -19,6 +19,7 @@ from services.rebalancer.modes import (
     pick,
     read_markets,
     read_weights,
+    spellings,
 )
 from shared.errors import ConfigError
 
@@ -69,7 +70,7 @@ class RebalanceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     larger of `usdt_reserve` and `usdt_buffer`); `target_mode` says whose. `band_points` (0.05 is 5 percentage points),
     `band_relative` (a share of the target) and `calendar_hours` say when, `rebalance_to` how far. `target_weights` are
     the fixed weights, or the market caps; `expected_returns` replace the mean of past returns. `locked_assets` count
-    but are never traded; `excluded_assets` do not even count. Markets may be named by their base asset.
+    but are never traded; `excluded_assets` do not even count. Markets may be named BTC-USDT, BTC, BTCUSDT or BTC/USDT.
     """
 
     assets: tuple[str, ...] = ()
@@ -138,6 +139,8 @@ class RebalanceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     @property
     def traded(self) -> tuple[str, ...]:
         """Return the basket less what is excluded."""
+        if not self.excluded_assets:
+            return self.assets
         return tuple(asset for asset in self.assets if not is_named(self.excluded_assets, asset))
 
     @property
@@ -198,8 +201,8 @@ class RebalanceConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
 
 
 def is_named(markets: tuple[str, ...] | str, market: str) -> bool:
-    """Tell whether a market is in the list by its name or by its base asset."""
-    return market in markets or market.rpartition("-")[0] in markets
+    """Tell whether a market is in the list by any of its spellings."""
+    return bool(markets) and any(name in markets for name in spellings(market))
 
 
 def _as_word(key: str, value: object, words: type[StrEnum]) -> StrEnum:
@@ -286,6 +289,9 @@ def _check_given(config: RebalanceConfig, key: str) -> None:
     for asset in config.traded:
         if pick(given, asset) is None:
             raise ValueError(f"{key} leaves out {asset}: give it a number, 0 for none")
+        names = [name for name in spellings(asset) if name in given]
+        if len(names) > 1:
+            raise ValueError(f"{key} names {asset} twice ({', '.join(names)}): keep one")
     for market in given:
         if not any(is_named((market,), asset) for asset in config.assets):
             raise ValueError(f"{key} names {market}, which is not in assets: correct the name")

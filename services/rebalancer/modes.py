@@ -98,10 +98,15 @@ def read_markets(key: str, value: object) -> tuple[str, ...]:
     return markets
 
 
+def spellings(market: str) -> tuple[str, ...]:
+    """Return the names that a person may give a market: `BTC-USDT`, `BTC`, `BTCUSDT`, `BTC/USDT`."""
+    base, _, quote = market.rpartition("-")
+    return market, base, f"{base}{quote}", f"{base}/{quote}"
+
+
 def pick[V](given: dict[str, V], market: str) -> V | None:
-    """Return what is given for a market by its name or by its base asset (`BTC` for `BTC-USDT`)."""
-    found = given.get(market)
-    return found if found is not None else given.get(market.rpartition("-")[0])
+    """Return what is given for a market by any of its `spellings`."""
+    return next((given[name] for name in spellings(market) if name in given), None)
 
 
 def _number(key: str, market: str, value: object) -> Decimal:

@@ -72,7 +72,10 @@ class Rebalancing:
         if plan is not None and (state.plan is None or state.plan.plan_id != plan.plan_id):
             trigger = plan.trigger
             deviation = trigger.deviation if trigger.asset else None
-            opened = Opened(plan.plan_id, trigger.asset or None, trigger.direction.value, deviation)
+            # From money alone a plan to target is the initial allocation, too.
+            is_start = not any(plan.portfolio.quantities.values())
+            direction = core.Direction.ALLOCATE if is_start else trigger.direction
+            opened = Opened(plan.plan_id, trigger.asset or None, direction.value, deviation)
         return outcome.state, Answer(decision.intents, record, opened)
 
     def settled(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from services.cli.application import app
+from services.cli.__main__ import app
 from tests.integration.backtest.test_api import NAMES, candles
 from tests.unit.backtest.worlds import violent_feed
 
@@ -174,3 +174,19 @@ def test_missing_file_is_named(tmp_path: Path) -> None:
     done = call(tmp_path / "no.csv", "--assets", BASKET)
     assert done.exit_code == 2
     assert "no.csv: no such file. Correct --data (CASCADE_DATA)" in done.stderr
+
+
+def test_a_word_that_is_no_choice_is_answered_with_the_choices(data: Path) -> None:
+    done = call(data, "--assets", BASKET, "--set", "trigger=relative_band", "--set", "target_mode=min_variance")
+    assert done.exit_code == 2
+    assert "choose equal, fixed," in " ".join(done.output.split())
+    assert "minimum_variance" in done.output
+
+
+def test_weights_may_name_markets_as_the_basket_does(data: Path) -> None:
+    weights = ",".join(f"{name}USDT:{weight}" for name, weight in zip(NAMES, ("0.3", "0.3", "0.1"), strict=True))
+    found = answer(
+        data, "--set", "trigger=relative_band", "--set", "target_mode=fixed", "--set", f"target_weights={weights}"
+    )
+    assert found["initial_allocation"]["direction"] == "allocate"
+    assert len(found["events"]) == found["rebalance_count"]

@@ -90,6 +90,13 @@ def test_mode_trades_in_the_engine_and_its_journal_proves_itself(mode: str) -> N
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_the_first_purchase_from_money_alone_is_the_initial_allocation(mode: str) -> None:
+    directions = [plan.opened.direction for plan in run(market(), MODES[mode]).plans]
+    assert directions[0] == "allocate"
+    assert "allocate" not in directions[1:]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_decisions_on_a_prefix_are_the_prefix_of_the_decisions(mode: str) -> None:
     feed = market()
     cut_ns = START_NS + CUT * timeframe_ns("4h")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.rebalancer.config import RebalanceConfig
+from services.rebalancer.config import RebalanceConfig, is_named
 from services.rebalancer.core.past import Past, extended, trending
 from services.rebalancer.core.targets import targets_for
 from services.rebalancer.modes import TargetMode
@@ -192,3 +192,26 @@ def test_fixed_weights_are_checked(changes: dict[str, str], text: str) -> None:
 def test_mode_settings_are_checked(key: str, value: object, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         RebalanceConfig(**{"assets": ASSETS, key: value})
+
+
+@pytest.mark.parametrize("name", ["BTC-USDT", "BTC", "BTCUSDT", "BTC/USDT"])
+def test_a_market_may_be_named_in_every_usual_spelling(name: str) -> None:
+    config = RebalanceConfig(
+        assets=("BTC-USDT", "ETH-USDT"),
+        trigger="relative_band",
+        target_mode="fixed",
+        target_weights=f"{name}:0.3,ETH:0.4",
+        locked_assets=name,
+    )
+    assert config.given("target_weights", "BTC-USDT") == Decimal("0.3")
+    assert is_named(config.locked_assets, "BTC-USDT")
+
+
+def test_a_market_given_in_two_spellings_is_refused() -> None:
+    with pytest.raises(ValueError, match="names BTC-USDT twice"):
+        RebalanceConfig(
+            assets=("BTC-USDT", "ETH-USDT"),
+            trigger="relative_band",
+            target_mode="market_cap",
+            target_weights="BTC:3,BTCUSDT:4,ETH:1",
+        )
