@@ -8,7 +8,7 @@ import asyncio
 from pathlib import Path
 
 from services.cli.supervisor.child import ProcessSpec, free_port
-from services.cli.supervisor.probe import nats_ready
+from services.cli.supervisor.probe import NatsProbe
 from shared.bus.nats import NatsBus
 from shared.bus.permissions import StrategyUser, roles
 from shared.bus.server import ServerSettings, find_server, prepare, seed_file, start_command
@@ -49,7 +49,7 @@ def nats_spec(directory: Path, environ: dict[str, str], *, strategy: str) -> Pro
         env=environ,
         port=port,
         port_is_fixed=True,
-        probe=nats_ready,
+        probe=NatsProbe(directory.parent / "logs" / f"{NAME}.log"),
         once_ready=make_streams,
         essential=True,
     )

@@ -4,20 +4,29 @@ In: a port on loopback. Out: what it answered, or that it did not answer. Never:
 """
 
 import asyncio
+import os
+import shutil
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import msgspec
 
 TIMEOUT_S = 2.0
 ANSWER_BYTES_MAX = 16_384
+# With less than this a server that was started anew would soon be stuck again.
+SPACE_MIN_BYTES = 32 * 1024 * 1024
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """Say what a process answered; `detail` is a short sentence for people."""
+    """Say what a process answered; `detail` is a short sentence for people.
+
+    `is_stuck` says that it will never work again until it is started anew, though it answers.
+    """
 
     answered: bool
     ready: bool
     detail: str
+    is_stuck: bool = False
 
 
 class _Health(msgspec.Struct):
@@ -57,6 +66,37 @@ async def nats_ready(port: int) -> Readiness:
     if not greeting.startswith(b"INFO "):
         return SILENT
     return Readiness(answered=True, ready=True, detail="running")
+
+
+class NatsProbe:
+    """Tell whether a NATS server greets, and whether a full disk has stopped a stream of it for good.
+
+    A stream that could not be written refuses everything until the server's next start, also when the disk has space
+    again. The server says so nowhere but in its log.
+    """
+
+    def __init__(self, log: Path, *, free_bytes: Callable[[Path], int] = lambda path: shutil.disk_usage(path).free):
+        self._log, self._free_bytes = log, free_bytes
+        self._seen = log.stat().st_size if log.exists() else 0
+
+    async def __call__(self, port: int) -> Readiness:
+        """Return how the server on `port` does."""
+        readiness = await nats_ready(port)
+        if not readiness.ready or not self._has_new_failure() or self._free_bytes(self._log.parent) < SPACE_MIN_BYTES:
+            return readiness
+        self._seen = self._log.stat().st_size
+        return Readiness(answered=True, ready=False, detail="its disk was full and has space again", is_stuck=True)
+
+    def _has_new_failure(self) -> bool:
+        try:
+            with self._log.open("rb") as log:
+                end = log.seek(0, os.SEEK_END)
+                if end < self._seen:
+                    self._seen = 0  # the log was turned over
+                log.seek(max(self._seen, end - ANSWER_BYTES_MAX))
+                return b"no space left on device" in log.read()
+        except FileNotFoundError:
+            return False
 
 
 async def questdb_ready(port: int) -> Readiness:

@@ -155,6 +155,10 @@ class Supervisor:
                 self._say(f"{child.spec.name} has not answered for {self._timing.silence_max_s:g} s: killing it")
                 child.kill()
                 return
+            if readiness.is_stuck:
+                self._say(f"{child.spec.name}: {readiness.detail}: starting it again")
+                child.kill()
+                return
             if readiness.ready and not was_ready:
                 await self._first_ready(child)
             was_ready = was_ready or readiness.ready

@@ -10,6 +10,7 @@ import pytest
 
 from services.cli.supervisor import logfiles
 from services.cli.supervisor.child import GUARD_SCRIPT
+from services.cli.supervisor.probe import Readiness
 from services.cli.supervisor.runner import Outcome, Timing
 from shared.errors import UnavailableError
 from tests.integration.supervisor.fakes import CRASHING, DEAF, MISCONFIGURED, Stack, is_alive, until
@@ -240,5 +241,20 @@ async def test_a_log_that_cannot_be_turned_over_does_not_stop_the_stack(
     stack.add("risk")
     running = stack.start()
     await until(lambda: bool(tried) and stack.phases()["risk"] == "ready", what="risk ready in spite of its log")
+    stack.supervisor.request_stop()
+    assert await running == Outcome(0, "stopped")
+
+
+async def test_a_process_that_is_stuck_is_started_again(stack: Stack) -> None:
+    answers = [Readiness(answered=True, ready=False, detail="its disk was full", is_stuck=True)]
+
+    async def probe(_: int) -> Readiness:
+        return answers.pop() if answers else Readiness(answered=True, ready=True, detail="running")
+
+    stack.add("broker", probe=probe)
+    running = stack.start()
+    await until(lambda: stack.phases()["broker"] == "ready", what="it is back")
+    assert stack.said[0] == "broker: its disk was full: starting it again"
+    assert stack.supervisor.statuses()[0].restarts == 1
     stack.supervisor.request_stop()
     assert await running == Outcome(0, "stopped")
