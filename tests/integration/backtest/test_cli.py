@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from services.cli.__main__ import app
+from services.cli.application import app
 from tests.integration.backtest.test_api import NAMES, candles
 from tests.unit.backtest.worlds import violent_feed
 
