@@ -18,15 +18,15 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from services.backtest import optimise_output as output
 from services.backtest.config import BacktestSettings, check_capital
 from services.backtest.core import FillTiming
 from services.backtest.core.scan_market import MarketArrays, arrays_of
 from services.backtest.data import LoadedMarket
-from services.backtest.optimise import Finding, Sampler, Search
-from services.backtest.optimise import optimise as run_search
-from services.backtest.optimise_space import read_space
-from services.backtest.optimise_splits import Objective
+from services.backtest.optimise import output
+from services.backtest.optimise.search import Finding, Sampler, Search
+from services.backtest.optimise.search import optimise as run_search
+from services.backtest.optimise.space import read_space
+from services.backtest.optimise.splits import Objective
 from services.backtest.report.page import Fact
 from services.backtest.report.write import digest_of, version
 from services.cli.backtest_options import (

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from services.backtest.optimise_output import write_page
+from services.backtest.optimise.output import write_page
 from services.backtest.report import write_report
 from services.backtest.report.page import Fact
 from tests.unit.backtest.optimise.test_optimise import found

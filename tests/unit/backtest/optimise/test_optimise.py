@@ -19,11 +19,11 @@ from services.backtest.core.outcome import daily_curve
 from services.backtest.core.rebalancing import Rebalancing
 from services.backtest.core.scan_engine import run_scanning
 from services.backtest.core.scan_market import MarketArrays
-from services.backtest.optimise import Finding, Sampler, Search, optimise
-from services.backtest.optimise_output import as_dict, maps, render, to_json, trials_csv
-from services.backtest.optimise_space import grid, read_space
-from services.backtest.optimise_splits import Objective, score
-from services.backtest.optimise_trial import Job, Runner, daily_returns, day_ends, evaluator
+from services.backtest.optimise.output import as_dict, maps, render, to_json, trials_csv
+from services.backtest.optimise.search import Finding, Sampler, Search, optimise
+from services.backtest.optimise.space import grid, read_space
+from services.backtest.optimise.splits import Objective, score
+from services.backtest.optimise.trial import Job, Runner, daily_returns, day_ends, evaluator
 from services.backtest.report.heat import cell_class, heat_map
 from services.backtest.report.page import Fact
 from services.rebalancer.config import RebalanceConfig
@@ -269,7 +269,7 @@ def test_a_guided_search_is_told_scores_of_its_own_training_days_only(monkeypatc
         lengths.setdefault(len(returns))
         return score(returns, objective, year)
 
-    monkeypatch.setattr("services.backtest.optimise.score", spy)
+    monkeypatch.setattr("services.backtest.optimise.search.score", spy)
     finding = optimise(market(1), SETTINGS, of(SMALL, sampler=Sampler.TPE, trials=2), candles="test")
     trained = [row.fold.train[1] - row.fold.train[0] for row in finding.folds]
     assert list(lengths)[:4] == [*trained, len(finding.day_ends_ns)]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.backtest.optimise_space import as_values, grid, grid_size, random_points, read_space
-from services.backtest.optimise_splits import Objective, folds, score
+from services.backtest.optimise.space import as_values, grid, grid_size, random_points, read_space
+from services.backtest.optimise.splits import Objective, folds, score
 from shared.domain import performance
 from shared.errors import ConfigError
 

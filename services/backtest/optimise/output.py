@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from services.backtest.optimise import Finding
-from services.backtest.optimise_space import Point
-from services.backtest.optimise_trial import Trial
+from services.backtest.optimise.search import Finding
+from services.backtest.optimise.space import Point
+from services.backtest.optimise.trial import Trial
 from services.backtest.report import words
 from services.backtest.report.heat import heat_map
 from services.backtest.report.html import markup, page_html, save

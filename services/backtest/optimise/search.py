@@ -19,7 +19,7 @@ import numpy as np
 
 from services.backtest.config import BacktestSettings
 from services.backtest.core.scan_market import MarketArrays
-from services.backtest.optimise_space import (
+from services.backtest.optimise.space import (
     GRID_MAX,
     Dimension,
     Point,
@@ -28,9 +28,9 @@ from services.backtest.optimise_space import (
     grid_size,
     random_points,
 )
-from services.backtest.optimise_splits import Fold, Objective, folds, score
-from services.backtest.optimise_store import Question, TrialStore
-from services.backtest.optimise_trial import Evaluate, Job, Trial, day_ends, evaluator
+from services.backtest.optimise.splits import Fold, Objective, folds, score
+from services.backtest.optimise.store import Question, TrialStore
+from services.backtest.optimise.trial import Evaluate, Job, Trial, day_ends, evaluator
 from shared.config import timeframe_ns
 from shared.domain.overfitting import Overfitting, backtest_overfitting, deflated_sharpe, moments_of
 from shared.domain.performance import DAYS_PER_YEAR, Series

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from services.backtest.optimise_trial import Trial
+from services.backtest.optimise.trial import Trial
 from shared.errors import ConfigError
 
 
