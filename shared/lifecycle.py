@@ -2,7 +2,8 @@
 
 In: a name and a function that builds the service. Out: a process that answers /metrics, /healthz and /readyz, sends
 heartbeats, drains on SIGTERM or SIGINT, and exits: 0 after a drain, 2 for a configuration that cannot work (no restart
-helps), 1 for a programmer error (the supervisor restarts it, and startup is recovery).
+helps), 3 for a full disk (tried again until there is space), 1 for a programmer error (the supervisor restarts it, and
+startup is recovery).
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from shared.bus.port import Bus
 from shared.clock import Clock, MarketClock, SystemClock, wall_ns
 from shared.config import Settings, load_settings
 from shared.errors import ConfigError, InputError, UnavailableError
+from shared.full_disk import is_full_disk
 from shared.health import Health, HealthServer
 from shared.logs import Log, configure_logs
 from shared.messages import Heartbeat, Progress, schema_hash
@@ -30,6 +32,7 @@ from shared.metrics import Metrics
 
 EXIT_CRASH = 1
 EXIT_CONFIG = 2
+EXIT_DISK_FULL = 3
 HEARTBEAT_INTERVAL_S = 1.0
 DRAIN_TIMEOUT_S = 10.0
 
@@ -180,14 +183,31 @@ def run(name: str, build: Build) -> NoReturn:
         import uvloop  # noqa: PLC0415 - Windows has no uvloop; asyncio's own loop serves there.
 
         uvloop.install()
+    state_dir = Path()
     try:
         process = ProcessConfig.from_environment()
+        state_dir = process.state_dir
         settings = load_settings(process.settings_file)
         code = asyncio.run(_live(name, process, settings, build))
     except (ConfigError, InputError) as error:
+        exit_if_full_disk(name, error, state_dir)
         sys.stderr.write(f"{name}: {error}\n")
         code = EXIT_CONFIG
+    except Exception as error:
+        exit_if_full_disk(name, error, state_dir)
+        raise
     sys.exit(code)
+
+
+def exit_if_full_disk(name: str, error: BaseException, directory: Path) -> None:
+    """End the process with its own exit code if a full disk, that of `directory`, is why it cannot go on."""
+    if not is_full_disk(error, directory):
+        return
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{name}: {directory}: the disk is full ({error!r}): nothing is done until there is space\n")
+        sys.stderr.flush()
+    # Not `sys.exit`: what the streams could not write fails there again, and with it the exit code.
+    os._exit(EXIT_DISK_FULL)
 
 
 async def _live(name: str, process: ProcessConfig, settings: Settings, build: Build) -> int:
@@ -233,6 +253,7 @@ async def _serve(runtime: Runtime, build: Build) -> int:
     error = await runtime.until_stopped()
     runtime.is_ready, runtime.detail = False, "draining"
     if error is not None:
+        exit_if_full_disk(runtime.name, error, runtime.state_dir)
         runtime.log.error("crashed", error=repr(error), exc_info=error)
         return EXIT_CRASH
     await _drain(runtime, service)

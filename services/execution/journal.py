@@ -18,7 +18,8 @@ from services.execution.core.transitions import OPEN_STATES
 from services.execution.journal_file import SCHEMA_VERSION, damaged, lock_journal, open_journal
 from shared.domain.ledger import LedgerEntry
 from shared.domain.money import plain
-from shared.errors import ConfigError
+from shared.errors import ConfigError, StoreUnavailableError
+from shared.full_disk import is_full_disk
 from shared.messages import OrderEvent
 
 _encode_event = msgspec.msgpack.Encoder().encode
@@ -26,7 +27,10 @@ _decode_event = msgspec.msgpack.Decoder(OrderEvent).decode
 
 
 class Journal:
-    """Own one journal file; raises ConfigError when another process has it or when it cannot be trusted."""
+    """Own one journal file; raises ConfigError when another process has it or when it cannot be trusted.
+
+    Raises StoreUnavailableError while the disk is full.
+    """
 
     def __init__(self, path: Path, identity: dict[str, str]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,6 +43,9 @@ class Journal:
             self._adopt(identity)
         except sqlite3.DatabaseError as error:
             self.close()
+            if is_full_disk(error, path.parent):
+                # Nothing is wrong with the file, and nothing must be done about it but to make space.
+                raise StoreUnavailableError(f"journal {path}: the disk is full") from error
             raise ConfigError(damaged(path, str(error))) from error
         except ConfigError:
             self.close()

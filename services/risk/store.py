@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from shared.errors import DecodeError, IntegrityError, UnavailableError
+from shared.full_disk import is_full_disk
 from shared.messages import DecisionRecord, Message, OrderApproved, OrderRefused, decode, encode
 
 SCHEMA_VERSION = 1
@@ -47,7 +48,8 @@ class RiskStore:
             self._prepare()
         except sqlite3.OperationalError as error:
             self._db.close()
-            raise UnavailableError(f"{path} cannot be opened: {error}; is another risk service running?") from error
+            why = "the disk is full" if is_full_disk(error, path.parent) else "is another risk service running?"
+            raise UnavailableError(f"{path} cannot be opened: {error}; {why}") from error
         except sqlite3.DatabaseError as error:
             self._db.close()
             raise IntegrityError(f"{path} is damaged: {error}") from error

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import sys
 import traceback
+from pathlib import Path
 from typing import NoReturn
 
 from services.sandbox_exchange.app import RunningSandbox
@@ -17,7 +18,7 @@ from services.sandbox_exchange.service import serve
 from shared.config import load_settings
 from shared.errors import ConfigError, InputError
 from shared.health import Health, HealthServer
-from shared.lifecycle import EXIT_CONFIG, EXIT_CRASH, ProcessConfig
+from shared.lifecycle import EXIT_CONFIG, EXIT_CRASH, ProcessConfig, exit_if_full_disk
 from shared.logs import configure_logs
 
 
@@ -59,15 +60,18 @@ async def live(process: ProcessConfig, config: SandboxConfig) -> None:
 
 
 def main() -> NoReturn:
-    """Run until told to stop; exits 0 after that, 2 for what no restart helps, 1 for a failure."""
-    code = 0
+    """Run until told to stop; exits 0 after that, 2 for what no restart helps, 3 for a full disk, 1 for a failure."""
+    code, state_dir = 0, Path()
     try:
         process = ProcessConfig.from_environment()
+        state_dir = process.state_dir
         asyncio.run(live(process, configured(process)))
     except (ConfigError, InputError) as error:
+        exit_if_full_disk(NAME, error, state_dir)
         sys.stderr.write(f"{NAME}: {error}\n")
         code = EXIT_CONFIG
-    except Exception:  # noqa: BLE001 - the end of the process: told, with exit code 1
+    except Exception as error:  # noqa: BLE001 - the end of the process: told, with exit code 1
+        exit_if_full_disk(NAME, error, state_dir)
         traceback.print_exc()
         code = EXIT_CRASH
     sys.exit(code)

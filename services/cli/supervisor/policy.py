@@ -1,18 +1,23 @@
 """What to do when a process has ended: pure.
 
 In: how it ended, how long it ran, what happened before. Out: restart after a delay, give up, or stop everything.
-Never: a restart without a delay, a delay beyond the maximum, more crashes in the window than the cap allows.
+Never: a restart without a delay, a delay beyond the maximum, more crashes in the window than the cap allows, an end
+by a full disk counted as a crash: that passes by itself when somebody makes space.
 """
 
 from enum import StrEnum
 
 import msgspec
 
+# What a person reads: in the log, in `cascade status`, and on the page.
+DISK_FULL = "its disk is full: stands still until there is space"
+
 
 class RestartPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bound the restarts; times in seconds. A run of at least `stable_after_s` forgives what was before.
 
-    `configuration_code` is the exit code by which a service says that no restart can help.
+    `configuration_code` is the exit code by which a service says that no restart can help, `disk_full_code` the one by
+    which it says that its disk is full: it is restarted then, at last every `disk_full_delay_s`, until there is space.
     """
 
     delay_first_s: float = 0.25
@@ -23,6 +28,8 @@ class RestartPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     window_s: float = 120.0
     stable_after_s: float = 30.0
     configuration_code: int = 2
+    disk_full_code: int = 3
+    disk_full_delay_s: float = 30.0
 
 
 class Action(StrEnum):
@@ -49,17 +56,27 @@ class History(msgspec.Struct, frozen=True):
 
 
 def on_end(
-    policy: RestartPolicy, history: History, *, code: int, ran_s: float, now_s: float, jitter: float
+    policy: RestartPolicy,
+    history: History,
+    *,
+    code: int,
+    ran_s: float,
+    now_s: float,
+    jitter: float,
+    disk_is_full: bool = False,
 ) -> tuple[History, Verdict]:
     """Decide on a process that ended without being told to; `jitter` in [0, 1) spreads restarts, `now_s` is monotonic.
 
-    A negative `code` is the signal that ended it.
+    A negative `code` is the signal that ended it; `disk_is_full` what the disk itself says.
     """
     recent = tuple(at for at in history.ended_at_s if now_s - at < policy.window_s)
     streak = 1 if ran_s >= policy.stable_after_s else history.streak + 1
-    history = History((*recent, now_s)[-policy.ends_max - 1 :], streak)
     if code == policy.configuration_code:
-        return history, Verdict(Action.STOP_STACK, 0.0, "its configuration cannot work")
+        return History(recent, streak), Verdict(Action.STOP_STACK, 0.0, "its configuration cannot work")
+    if code == policy.disk_full_code or disk_is_full:
+        delay_s = restart_delay_s(policy, streak, jitter, most_s=policy.disk_full_delay_s)
+        return History(recent, streak), Verdict(Action.RESTART, delay_s, DISK_FULL)
+    history = History((*recent, now_s)[-policy.ends_max - 1 :], streak)
     how = describe_exit(code)
     if len(history.ended_at_s) > policy.ends_max:
         reason = f"{how}: the {len(history.ended_at_s)}. time within {policy.window_s:g} s, not restarted any more"
@@ -67,10 +84,10 @@ def on_end(
     return history, Verdict(Action.RESTART, restart_delay_s(policy, streak, jitter), how)
 
 
-def restart_delay_s(policy: RestartPolicy, streak: int, jitter: float) -> float:
+def restart_delay_s(policy: RestartPolicy, streak: int, jitter: float, *, most_s: float | None = None) -> float:
     """Return the delay before the restart after the `streak`-th end in a row: exponential, capped, then spread."""
     exponent = min(streak - 1, 64)
-    delay = min(policy.delay_max_s, policy.delay_first_s * policy.factor**exponent)
+    delay = min(most_s or policy.delay_max_s, policy.delay_first_s * policy.factor**exponent)
     return delay * (1 - policy.jitter_share + policy.jitter_share * jitter)
 
 

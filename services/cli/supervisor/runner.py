@@ -18,6 +18,7 @@ from services.cli.supervisor.policy import Action, RestartPolicy, on_end
 from services.cli.supervisor.probe import SILENT
 from shared.clock import NANOSECONDS_PER_SECOND, monotonic_ns, wall_ns
 from shared.errors import CascadeError
+from shared.full_disk import has_no_space
 
 STARTING_POLL_S = 0.05
 READY_POLL_S = 1.0
@@ -106,7 +107,13 @@ class Supervisor:
             if self._stop.is_set():
                 break
             child.history, verdict = on_end(
-                self._policy, child.history, code=code, ran_s=ran_s, now_s=_now_s(), jitter=self._jitter()
+                self._policy,
+                child.history,
+                code=code,
+                ran_s=ran_s,
+                now_s=_now_s(),
+                jitter=self._jitter(),
+                disk_is_full=has_no_space(child.log_path.parent),
             )
             name, lines = child.spec.name, child.last_lines()
             if verdict.action is Action.STOP_STACK:

@@ -13,7 +13,8 @@ from services.cli.supervisor.child import GUARD_SCRIPT
 from services.cli.supervisor.probe import Readiness
 from services.cli.supervisor.runner import Outcome, Timing
 from shared.errors import UnavailableError
-from tests.integration.supervisor.fakes import CRASHING, DEAF, MISCONFIGURED, Stack, is_alive, until
+from shared.testing.small_disk import fill, make_space, small_disk
+from tests.integration.supervisor.fakes import CRASHING, DEAF, GOOD, MISCONFIGURED, Stack, is_alive, until
 
 
 @pytest.fixture
@@ -258,3 +259,42 @@ async def test_a_process_that_is_stuck_is_started_again(stack: Stack) -> None:
     assert stack.supervisor.statuses()[0].restarts == 1
     stack.supervisor.request_stop()
     assert await running == Outcome(0, "stopped")
+
+
+FULL_AT_FIRST = GOOD.replace(
+    'note("started")',
+    """note("started")
+if len(open(os.environ["NOTES"]).readlines()) <= 6:
+    print("risk: the disk is full", flush=True)
+    os._exit(3)""",
+)
+
+
+async def test_a_process_whose_disk_is_full_comes_back_by_itself(stack: Stack) -> None:
+    stack.add("risk", FULL_AT_FIRST)
+    running = stack.start()
+    await until(lambda: stack.phases()["risk"] == "ready", what="back after more ends than the cap allows")
+    assert stack.supervisor.statuses()[0].restarts == 6
+    assert stack.said[0].startswith("risk its disk is full: stands still until there is space, restart 1 in ")
+    stack.supervisor.request_stop()
+    assert await running == Outcome(0, "stopped")
+
+
+@pytest.mark.timeout(60)
+async def test_crashes_on_a_full_disk_are_outlived(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", size_kb=512) as disk:
+        stack = Stack(disk)
+        # It dies as anything may whose files cannot be written; the supervisor asks the disk itself.
+        stack.add("risk", GOOD.replace('note("started")', "note('x' * 300_000)"))
+        (disk / "logs").mkdir()
+        (disk / "logs" / "risk.log").touch()
+        (disk / "ports").mkdir()
+        fill(disk)
+        running = stack.start()
+        await until(lambda: len(stack.said) > 6, what="more ends than the cap allows")
+        assert stack.phases()["risk"] != "failed"
+        assert all("its disk is full" in one for one in stack.said if "restart" in one)
+        make_space(disk)
+        await until(lambda: stack.phases()["risk"] == "ready", what="back with space")
+        stack.supervisor.request_stop()
+        assert await running == Outcome(0, "stopped")

@@ -146,6 +146,7 @@ def test_durations_are_readable(seconds: int, text: str) -> None:
 
 def test_policy_knows_the_exit_code_of_a_bad_configuration() -> None:
     assert RestartPolicy().configuration_code == lifecycle.EXIT_CONFIG
+    assert RestartPolicy().disk_full_code == lifecycle.EXIT_DISK_FULL
 
 
 def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.supervisor.policy import Action, History, RestartPolicy, on_end, restart_delay_s
+from services.cli.supervisor.policy import DISK_FULL, Action, History, RestartPolicy, on_end, restart_delay_s
 
 POLICY = RestartPolicy()
 
@@ -66,3 +66,35 @@ def test_delay_is_positive_and_bounded(streak: int, jitter: float) -> None:
 @given(st.integers(1, 200))
 def test_delay_never_shrinks_with_the_streak(streak: int) -> None:
     assert restart_delay_s(POLICY, streak, 0.3) <= restart_delay_s(POLICY, streak + 1, 0.3)
+
+
+def test_full_disk_is_never_given_up_and_pauses_longer_each_time() -> None:
+    history, delays = History(), []
+    for number in range(200):
+        history, verdict = on_end(POLICY, history, code=3, ran_s=0.2, now_s=float(number), jitter=1.0)
+        assert (verdict.action, verdict.reason) == (Action.RESTART, DISK_FULL)
+        delays.append(verdict.delay_s)
+    assert delays[0] == POLICY.delay_first_s
+    assert delays == sorted(delays)
+    assert delays[-1] == POLICY.disk_full_delay_s
+
+
+def test_full_disk_counts_as_no_crash() -> None:
+    history = History()
+    for number in range(50):
+        history, _ = on_end(POLICY, history, code=3, ran_s=0.2, now_s=float(number), jitter=0.5)
+    history, verdict = on_end(POLICY, history, code=1, ran_s=0.2, now_s=51.0, jitter=0.5)
+    assert verdict.action is Action.RESTART
+    assert history.ended_at_s == (51.0,)
+
+
+def test_whatever_ends_while_the_disk_is_full_is_not_given_up() -> None:
+    history = History(tuple(map(float, range(POLICY.ends_max))), streak=POLICY.ends_max)
+    for code in (1, -7, 120, 127):
+        _, verdict = on_end(POLICY, history, code=code, ran_s=0.2, now_s=9.0, jitter=0.5, disk_is_full=True)
+        assert verdict.action is Action.RESTART
+
+
+def test_configuration_error_stops_the_stack_on_a_full_disk_too() -> None:
+    _, verdict = on_end(POLICY, History(), code=2, ran_s=0.1, now_s=5.0, jitter=0.0, disk_is_full=True)
+    assert verdict.action is Action.STOP_STACK
