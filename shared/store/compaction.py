@@ -14,6 +14,8 @@ from shared.store.files import Part
 
 # An older file joins a run only when it is not much larger than the run, so that a row is rewritten log(n) times.
 GROWTH_MAX = 4
+# A file of this part of the bound stays as it is: in a flood each row would be rewritten twice, for no reader's gain.
+LARGE_PARTS = 4
 ROWS_PER_GROUP = 65_536
 
 
@@ -30,13 +32,15 @@ def run_to_merge(parts: Sequence[Part], *, files_min: int, bytes_max: int) -> li
     run: list[Part] = []
     size = 0
     for part in reversed(parts):
+        is_large = part.bytes * LARGE_PARTS > bytes_max
         fits = size + part.bytes <= bytes_max and (not run or part.bytes <= GROWTH_MAX * size)
-        if run and not (fits and part.fingerprint == run[-1].fingerprint):
+        if is_large or (run and not (fits and part.fingerprint == run[-1].fingerprint)):
             if len(run) >= files_min:
                 break
             run, size = [], 0
-        run.append(part)
-        size += part.bytes
+        if not is_large:
+            run.append(part)
+            size += part.bytes
     return run[::-1] if len(run) >= max(files_min, 2) else []
 
 

@@ -191,6 +191,13 @@ def test_rows_are_rewritten_a_logarithm_of_times() -> None:
     assert len(parts) < 64
 
 
+def test_a_file_that_is_large_enough_is_never_rewritten() -> None:
+    parts = [part(1, 100), part(2, 100), part(3, 260), part(4, 100), part(5, 100), part(6, 251)]
+    assert run_to_merge(parts, files_min=2, bytes_max=1_000) == parts[3:5]
+    assert run_to_merge(parts, files_min=3, bytes_max=1_000) == []
+    assert run_to_merge([part(1, 260), part(2, 260)], files_min=2, bytes_max=1_000) == []
+
+
 def test_a_merged_file_hides_what_went_into_it(workshop) -> None:
     filled(workshop, 4, reader_grace_s=1e10, merge_files_min=4).close()
     store = workshop.store(reader_grace_s=1e10, merge_files_min=4)
