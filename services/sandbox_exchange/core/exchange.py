@@ -14,7 +14,7 @@ from services.sandbox_exchange.core.accounts import Accounts
 from services.sandbox_exchange.core.changes import Changes, Tracking
 from services.sandbox_exchange.core.events import Events
 from services.sandbox_exchange.core.history import HISTORY_MAX, History
-from services.sandbox_exchange.core.intervals import MINUTE_NS
+from services.sandbox_exchange.core.intervals import MINUTE_NS, SECOND_NS
 from services.sandbox_exchange.core.market import MarketBook
 from services.sandbox_exchange.core.model import (
     Account,
@@ -39,6 +39,7 @@ from services.sandbox_exchange.core.model import (
 from services.sandbox_exchange.core.orders import OrderRecord, Orders
 from services.sandbox_exchange.core.placing import Placing
 from services.sandbox_exchange.core.redenomination import redenominated
+from services.sandbox_exchange.core.seconds import second_klines
 from services.sandbox_exchange.core.settlement import Settlement
 from shared.matching import FeeMode
 
@@ -193,9 +194,12 @@ class SandboxExchange:
     ) -> Sequence[Kline]:
         """Return candles, oldest first; the last one may be open. Without bounds the newest `limit` of them.
 
-        Intervals are multiples of a minute; `intervals.WEEK_NS` and `MONTH_NS` name the calendar's. The bounds are
-        those of the openings, both inclusive.
+        Intervals are a second, as far back as trades are kept, or multiples of a minute; `intervals.WEEK_NS` and
+        `MONTH_NS` name the calendar's. The bounds are those of the openings, both inclusive.
         """
+        if interval_ns == SECOND_NS:
+            trades = self._book(symbol).trades
+            return second_klines(symbol, trades, start_ns=start_ns, end_ns=end_ns, limit=limit, now_ns=now_ns)
         if interval_ns <= 0 or interval_ns % MINUTE_NS:
             raise Refusal(RefusalCode.MALFORMED, f"no candles of {interval_ns} ns")
         candles = self._book(symbol).candles

@@ -6,7 +6,8 @@ Weeks begin on Monday and months on their first day, UTC; a month's `interval_ns
 
 from datetime import UTC, datetime, timedelta
 
-MINUTE_NS = 60_000_000_000
+SECOND_NS = 1_000_000_000
+MINUTE_NS = 60 * SECOND_NS
 HOUR_NS = 60 * MINUTE_NS
 DAY_NS = 24 * HOUR_NS
 WEEK_NS = 7 * DAY_NS

@@ -172,6 +172,32 @@ async def test_closed_candle_is_told_once_as_closed() -> None:
         assert (await stream.next())["k"]["v"] == "0.01000000"
 
 
+async def test_seconds_of_a_still_market_stop_no_other_stream() -> None:
+    second = 1_795_262_400_000_000_000
+    times = [second + 100_000_000]
+    async with (
+        rig(clock=lambda: times[0]) as venue,
+        connected(venue, "/stream?streams=btcusdt@kline_1s/btcusdt@ticker") as stream,
+    ):
+        for _ in range(2):
+            assert (await stream.next())["stream"] == "btcusdt@ticker"
+        venue.strike(Side.BUY, "0.25")
+
+        async def told_next() -> dict:
+            return (await stream.until(lambda frame: frame["stream"] == "btcusdt@kline_1s"))["data"]["k"]
+
+        told = await told_next()
+        assert (told["i"], told["t"], told["v"], told["x"]) == ("1s", second // 10**6, "0.25000000", False)
+        times[0] = second + 2_100_000_000
+        rows = [await told_next() for _ in range(3)]
+        assert [(one["t"] - second // 10**6, one["x"]) for one in rows] == [(0, True), (1_000, True), (2_000, False)]
+        status, found = await venue.get("/api/v3/klines", symbol=SYMBOL, interval="1s")
+        assert status == 200
+        assert [(row[0] - second // 10**6, row[5]) for row in found] == [
+            (0, "0.25000000"), (1_000, "0.00000000"), (2_000, "0.00000000"),
+        ]  # fmt: skip
+
+
 async def test_paced_streams_tell_nothing_twice() -> None:
     async with rig(clock=lambda: 1_795_262_430_000_000_000) as venue:
         venue.strike(Side.BUY, "0.25")

@@ -1,5 +1,6 @@
 """Candles and the 24 h ticker, from trades at given times."""
 
+from collections import deque
 from datetime import UTC, datetime
 from decimal import Decimal
 
@@ -14,11 +15,13 @@ from services.sandbox_exchange.core.intervals import (
     INTERVALS,
     MINUTE_NS,
     MONTH_NS,
+    SECOND_NS,
     WEEK_NS,
     close_of,
     open_of,
 )
-from services.sandbox_exchange.core.model import Kline, Refusal
+from services.sandbox_exchange.core.model import Kline, PublicTrade, Refusal
+from services.sandbox_exchange.core.seconds import second_klines
 from shared.messages import Side
 from tests.unit.sandbox_exchange.core.venue import BUY, SELL, SYMBOL, Bench, d
 
@@ -187,7 +190,53 @@ def test_ticker_forgets_after_a_day_and_knows_the_quotes() -> None:
     assert (later.last, later.open, later.volume, later.trades) == (d(100), d(100), d(0), 0)
 
 
-@pytest.mark.parametrize("interval_ns", [0, -MINUTE_NS, 1_000_000_000, MINUTE_NS + 1])
-def test_interval_must_be_whole_minutes(interval_ns) -> None:
+@pytest.mark.parametrize("interval_ns", [0, -MINUTE_NS, 2 * SECOND_NS, MINUTE_NS + 1])
+def test_interval_must_be_a_second_or_whole_minutes(interval_ns) -> None:
     with pytest.raises(Refusal):
         Bench().exchange.klines(SYMBOL, interval_ns, start_ns=None, end_ns=None, limit=5, now_ns=Decimal(0))
+
+
+def printed(*rows: tuple[float, int], first_id: int = 1) -> deque[PublicTrade]:
+    return deque(
+        PublicTrade(SYMBOL, first_id + at, d(price), d(1), BUY, int(seconds * SECOND_NS))
+        for at, (seconds, price) in enumerate(rows)
+    )
+
+
+def seconds_of(trades: deque[PublicTrade], *, now_s: float, limit: int = 10, **bounds_s: float) -> list[tuple]:
+    bounds = {"start_ns": None, "end_ns": None} | {name: int(at * SECOND_NS) for name, at in bounds_s.items()}
+    found = second_klines(SYMBOL, trades, limit=limit, now_ns=int(now_s * SECOND_NS), **bounds)
+    assert all(one.close_ns == one.open_ns + SECOND_NS and one.interval_ns == SECOND_NS for one in found)
+    return [(one.open_ns // SECOND_NS, int(one.open), int(one.close), one.trades) for one in found]
+
+
+def test_seconds_without_a_trade_repeat_the_last_close() -> None:
+    trades = printed((100.1, 5), (100.9, 7), (103.5, 6))
+    whole = [(100, 5, 7, 2), (101, 7, 7, 0), (102, 7, 7, 0), (103, 6, 6, 1), (104, 6, 6, 0)]
+    assert seconds_of(trades, now_s=104.2) == whole
+    assert seconds_of(trades, now_s=104.2, limit=2) == whole[-2:]
+    assert seconds_of(trades, now_s=900.0, limit=1) == [(900, 6, 6, 0)]
+    assert seconds_of(trades, now_s=104.2, start_ns=101, end_ns=103) == whole[1:4]
+    assert seconds_of(trades, now_s=104.2, start_ns=102.5) == whole[3:]
+    assert seconds_of(trades, now_s=104.2, end_ns=99.0) == []
+
+
+def test_a_market_that_nobody_traded_in_has_no_seconds() -> None:
+    assert seconds_of(deque(), now_s=104.0) == []
+    bench = Bench()
+    assert not bench.exchange.klines(SYMBOL, SECOND_NS, start_ns=None, end_ns=None, limit=5, now_ns=bench.now_ns)
+
+
+def test_a_second_of_which_a_part_is_forgotten_is_not_shown() -> None:
+    trades = printed((100.8, 5), (100.9, 7), (102.5, 6), first_id=40)
+    assert seconds_of(trades, now_s=102.9) == [(101, 7, 7, 0), (102, 6, 6, 1)]
+    assert seconds_of(printed((100.8, 5), first_id=40), now_s=100.9) == []
+
+
+@given(st.lists(st.tuples(st.integers(0, 30_000), st.integers(1, 9)), min_size=1, max_size=40), st.integers(1, 20))
+def test_seconds_are_those_of_all_trades_whatever_is_asked_for(rows: list[tuple[int, int]], limit: int) -> None:
+    trades = printed(*sorted((at / 1_000, price) for at, price in rows))
+    everything = seconds_of(trades, now_s=31.0, limit=100)
+    assert sum(count for *_, count in everything) == len(rows)
+    assert [at for at, *_ in everything] == list(range(everything[0][0], 32))
+    assert seconds_of(trades, now_s=31.0, limit=limit) == everything[-limit:]
