@@ -20,7 +20,10 @@ HURRIED_PAUSE_S = 0.2
 
 
 class Flusher:
-    """Write what waits when it is due; `on_rejected` gets rows that no column holds, `on_trouble` a reason or ""."""
+    """Write what waits when it is due; `on_rejected` gets rows that no column holds, `on_trouble` a reason or "".
+
+    `on_flood` is called when so much waits that it is written before its time.
+    """
 
     def __init__(
         self,
@@ -31,10 +34,11 @@ class Flusher:
         read_monotonic_ns: Callable[[], int],
         on_rejected: Callable[[Rejected], None],
         on_trouble: Callable[[str], None],
+        on_flood: Callable[[], None],
     ) -> None:
         self._buffer, self._writer, self._telemetry = buffer, writer, telemetry
         self._monotonic_ns = read_monotonic_ns
-        self._on_rejected, self._on_trouble = on_rejected, on_trouble
+        self._on_rejected, self._on_trouble, self._on_flood = on_rejected, on_trouble, on_flood
         self._wake, self._hurry = asyncio.Event(), asyncio.Event()
         self._settled = asyncio.Condition()
         self._settled_rows = 0
@@ -82,6 +86,8 @@ class Flusher:
             self._wake.clear()
             due_ns = self._buffer.due_in_ns(self._monotonic_ns())
             if due_ns == 0:
+                if self._buffer.is_early:
+                    self._on_flood()
                 return
             self._is_idle = due_ns is None
             await _wait(self._wake, None if due_ns is None else due_ns / NANOSECONDS_PER_SECOND)

@@ -17,6 +17,7 @@ import msgspec
 from services.recorder.config import RecorderConfig
 from services.recorder.core import Buffer, Gaps, Limits
 from services.recorder.flusher import Flusher
+from services.recorder.housekeeping import Housekeeping
 from services.recorder.intake import NAME, Intake, message_hash
 from services.recorder.past import Past, read_past
 from services.recorder.telemetry import Telemetry
@@ -94,6 +95,7 @@ class RecorderService:
                 bytes_max=config.bytes_max,
             )
         )
+        self._housekeeping = Housekeeping()
         self._flusher = Flusher(
             self._buffer,
             writer,
@@ -101,6 +103,7 @@ class RecorderService:
             read_monotonic_ns=around.read_monotonic_ns,
             on_rejected=self._give_up,
             on_trouble=self._on_trouble,
+            on_flood=lambda: self._housekeeping.saw_flood(around.read_monotonic_ns()),
         )
         self._intake = Intake(
             bus,
@@ -212,16 +215,20 @@ class RecorderService:
 
     async def _tidy_forever(self) -> None:
         while True:
-            try:
-                for _ in range(TIDY_STEPS_MAX):
-                    done = await self._writer.tidy()
-                    self._telemetry.tidied(done)
-                    self._tell_damage(done.quarantined)
-                    if not done.more:
-                        break
-            except StoreUnavailableError as error:
-                self._around.log.warning("store_not_tidied", error=str(error))
+            if self._housekeeping.is_due(self._around.read_monotonic_ns()):
+                await self._tidy()
             await asyncio.sleep(TIDY_INTERVAL_S)
+
+    async def _tidy(self) -> None:
+        try:
+            for _ in range(TIDY_STEPS_MAX):
+                done = await self._writer.tidy()
+                self._telemetry.tidied(done)
+                self._tell_damage(done.quarantined)
+                if not done.more:
+                    return
+        except StoreUnavailableError as error:
+            self._around.log.warning("store_not_tidied", error=str(error))
 
     async def _follow_dead_letters(self) -> None:
         while True:

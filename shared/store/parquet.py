@@ -54,6 +54,7 @@ class ParquetStore:
         self._fingerprints = {table.name: fingerprint(table) for table in TABLES}
         self._lock: int | None = None
         self._waiting: Iterator[_DayDirectory] = iter(())
+        self._unfinished: _DayDirectory | None = None
 
     def open(self) -> Tidied:
         """Claim the store and repair what a crash left behind.
@@ -93,13 +94,16 @@ class ParquetStore:
 
     def tidy(self) -> Tidied:
         """Do one bounded step: the next directory's merge, removals or retention; raises StoreUnavailableError."""
-        found = next(self._waiting, None)
+        # A directory is merged to the end before the next one's turn: after a flood it has hundreds of files.
+        found, self._unfinished = self._unfinished or next(self._waiting, None), None
         if found is None:
             self._waiting = self._directories()
             return Tidied()
         with _disk_errors("tidy"):
             try:
-                return self._tidy(found)
+                done = self._tidy(found)
+                self._unfinished = found if done.merged_files else None
+                return done
             except DamagedPartError as error:
                 return Tidied(quarantined=(self._quarantine(error.part),), more=True)
 
