@@ -43,13 +43,13 @@ def test_every_service_has_the_same_anatomy(service: Path) -> None:
     assert missing == []
     assert (service / "core.py").exists() or (service / "core" / "__init__.py").exists()
     docstring = ast.get_docstring(tree_of(service / "__init__.py")) or ""
-    assert re.match(r"\d+\. ", docstring), "the docstring begins with the service's place in the flow"
+    assert re.match(r"\d+: ", docstring), "the docstring begins with the service's place in the flow"
 
 
 def test_services_are_numbered_without_a_gap() -> None:
     numbers = []
     for service in SERVICES:
-        match = re.match(r'"""(\d+)\. ', (service / "__init__.py").read_text(encoding="utf-8"))
+        match = re.match(r'"""(\d+): ', (service / "__init__.py").read_text(encoding="utf-8"))
         assert match is not None
         numbers.append(int(match[1]))
     assert sorted(numbers) == list(range(1, len(numbers) + 1))

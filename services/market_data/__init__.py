@@ -1,4 +1,4 @@
-"""1. What the market did comes in (a replayed file or a seeded synthetic market), closed bars go out on `md.*`.
+"""1: A venue's streams, a replayed file or a seeded market come in; ticks and closed bars go out on `md.*`.
 
 Every bar is judged first (`core/quality.py`): what is wrong is dropped, what jumps freezes its instrument until an
 operator releases it; both are counted, and named in `BarsClosed.missing`.

@@ -1,4 +1,4 @@
-"""2. The cascade rebalancer: closed bars and the account come in, order intents and decision records go out.
+"""2: The cascade rebalancer: closed bars and the account come in, order intents and decision records go out.
 
 In: `md.bar`, `md.closed`, `md.instrument` (stream MD_BARS), `ord.event`, `ord.refused` (ORDERS), `acct` (ACCOUNTS),
 `risk.state`.

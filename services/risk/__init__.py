@@ -1,4 +1,4 @@
-"""3. Intents come in; approvals and refusals go out, and the trading state that everybody obeys.
+"""3: Intents come in; approvals and refusals go out, and the trading state that everybody obeys.
 
 In: `ord.intent.*`, order events, account snapshots, closed bars, halts, operator commands.
 Out: `ord.approved.*` (from here alone), `ord.refused.*`, `risk.state`, `decision.risk.*`, `audit.risk`.
