@@ -8,6 +8,7 @@ price, is the newest bar in the stream; so a process killed at any point judges 
 """
 
 import asyncio
+from collections.abc import Container
 
 import msgspec
 
@@ -19,7 +20,7 @@ from shared.bus import subjects
 from shared.bus.port import Bus
 from shared.bus.streams import STATE_BUCKET
 from shared.logs import Log
-from shared.messages import Bar, FeedState, MarketStatus
+from shared.messages import RELEASED, Bar, FeedState, MarketStatus
 from shared.metrics import Metrics
 
 NAME = "market_data"
@@ -106,12 +107,16 @@ class QualityGuard:
         self._frozen_count.set(len(self._frozen))
         return True
 
-    def send_status(self, at_ns: int) -> None:
-        """Say which instruments are frozen, and which ones were and are live again."""
+    def send_status(self, at_ns: int, *, untrusted: Container[str] = ()) -> None:
+        """Say which instruments are frozen, and which ones were and are live again.
+
+        `untrusted` are not live for another reason, which is said elsewhere.
+        """
         for instrument, reason in self._frozen.items():
             self._send(instrument, FeedState.FROZEN, reason, at_ns)
         for instrument in self._released.keys() - self._frozen.keys():
-            self._send(instrument, FeedState.LIVE, "released by an operator", at_ns)
+            if instrument not in untrusted:
+                self._send(instrument, FeedState.LIVE, RELEASED, at_ns)
 
     def _judge(self, step: MarketStep) -> MarketStep:
         screened = screen(self._states, step, self._limits)

@@ -340,7 +340,8 @@ class LiveMarketService:
         """Say how the venue does, and each market that is not live; one that is live now and then."""
         report, now_ns = self.report, self._now_ns()
         self._send(None, report.state, report.reason, now_ns)
-        self._guard.send_status(now_ns)
+        # A market that was released once may be halted by the venue now: it is not said to be live in between.
+        self._guard.send_status(now_ns, untrusted=report.stale)
         for one in self._feed.instruments:
             name = one.symbol
             if name in report.frozen:

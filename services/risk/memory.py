@@ -77,7 +77,10 @@ class GateMemory:
                     self._save_position()
                 case MarketStatus(instrument=frozen):
                     taken = True
+                    void_ns = market.void.get(frozen or "")
                     market.on_status(message)
+                    if frozen is not None and market.void.get(frozen) != void_ns:
+                        self._store.put("void", frozen, str(market.void[frozen]).encode())
                     if frozen is not None and frozen in market.frozen:
                         self._store.put("frozen", frozen, market.frozen[frozen].encode())
                     elif frozen is not None:
@@ -137,6 +140,7 @@ class GateMemory:
         for symbol, value in store.facts("closes").items():
             gate.market.closes[symbol] = msgspec.msgpack.decode(value, type=Closes)
         gate.market.frozen = {symbol: reason.decode() for symbol, reason in store.facts("frozen").items()}
+        gate.market.void = {symbol: int(value) for symbol, value in store.facts("void").items()}
         for value in store.facts("snapshot").values():
             snapshot = decode(value)
             if not isinstance(snapshot, AccountSnapshot):

@@ -10,6 +10,7 @@ from shared.messages.command import Command, CommandAudit, CommandReply
 from shared.messages.decision import DecisionRecord
 from shared.messages.instrument import Instrument
 from shared.messages.market import (
+    RELEASED,
     Bar,
     BarsClosed,
     Bbo,
@@ -38,6 +39,7 @@ from shared.messages.system import DeadLetter, Heartbeat, Progress
 from shared.messages.trade_batch import TradeBatch
 
 __all__ = [
+    "RELEASED",
     "TERMINAL_STATES",
     "AccountSnapshot",
     "AnyMessage",

@@ -102,6 +102,11 @@ class FeedState(StrEnum):
     ENDED = "ended"
 
 
+# The reason of an instrument's LIVE after an operator's release. What it was worth before the freeze says nothing any
+# more about what it is worth now: see `MarketStatus`.
+RELEASED = "released by an operator"
+
+
 class MarketStatus(Message, frozen=True):
     """Report the state of a feed, of one instrument or (`None`) of the whole venue, and why."""
 

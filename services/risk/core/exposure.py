@@ -63,7 +63,8 @@ def market_of(view: View, limits: Limits) -> tuple[Instrument, tuple[Decimal, ..
             f"{instrument.symbol} is quoted in {instrument.quote}, the limits are in {limits.quote_asset}",
         )
     if price is None:
-        return refuse(RefusalCode.PRICE_MISSING, f"{instrument.symbol} has no closed bar yet")
+        why = f"has no price: {view.feed_reason}" if view.feed_reason else "has no closed bar yet"
+        return refuse(RefusalCode.PRICE_MISSING, f"{instrument.symbol} {why}")
     if not is_positive_amount(price.value):
         return refuse(RefusalCode.PRICE_MISSING, f"the close of {instrument.symbol} is no price", close=price.value)
     if quote is None or quote.at_ns < price.at_ns:

@@ -14,7 +14,9 @@ from services.risk.core.exposure import is_amount, is_positive_amount
 from services.risk.core.view import Price, Quote
 from shared.domain.money import money_of
 from shared.errors import InputError
-from shared.messages import Balance, Bar, BarsClosed, Bbo, FeedState, Instrument, MarketStatus
+from shared.messages import RELEASED, Balance, Bar, BarsClosed, Bbo, FeedState, Instrument, MarketStatus
+
+VOID = "it was released, what it was worth before it was frozen is void, and no newer bar or quote has come yet"
 
 
 class Closes(msgspec.Struct, frozen=True):
@@ -34,6 +36,8 @@ class Market:
         # Each with the reason that was given.
         self.frozen: dict[str, str] = {}
         self.stale: dict[str, str] = {}
+        # When an operator released it: a price of before then is void, since the freeze said that it is another thing.
+        self.void: dict[str, int] = {}
         self._quotes: dict[str, Quote] = {}
         self._feed = FeedState.LIVE
 
@@ -86,15 +90,24 @@ class Market:
         elif status.state is FeedState.FROZEN:
             self.frozen[status.instrument] = status.reason
         elif status.state is FeedState.LIVE:
+            if status.reason == RELEASED and status.instrument in self.frozen:
+                self.void[status.instrument] = status.ts_event_ns
             self.frozen.pop(status.instrument, None)
             self.stale.pop(status.instrument, None)
 
     def price(self, symbol: str) -> Price | None:
-        """Return the close in force, or None."""
+        """Return the close in force, or None. After a release it is a newer close, or the mid of a newer quote."""
         closes = self.closes.get(symbol)
         if closes is None:
             return None
-        return closes.newest if closes.newest.at_ns <= self.closed_ns else closes.before
+        price = closes.newest if closes.newest.at_ns <= self.closed_ns else closes.before
+        void_ns = self.void.get(symbol)
+        if void_ns is None or price is None or price.at_ns > void_ns:
+            return price
+        quote = self._quotes.get(symbol)
+        if quote is None or quote.at_ns <= void_ns or not 0 < quote.bid < quote.ask:
+            return None
+        return Price((quote.bid + quote.ask) / 2, quote.at_ns)
 
     def quote(self, symbol: str) -> Quote | None:
         """Return the newest best bid and ask, or None."""
@@ -109,8 +122,12 @@ class Market:
         return FeedState.LIVE if self._feed is FeedState.ENDED else self._feed
 
     def why(self, symbol: str) -> str:
-        """Return why the instrument is frozen or stale, in the words of whoever said so; empty when nobody did."""
-        return self.frozen.get(symbol) or self.stale.get(symbol, "")
+        """Return why the instrument is frozen or stale, in the words of whoever said so, or why its price is void.
+
+        Empty when nothing is wrong with it.
+        """
+        told = self.frozen.get(symbol) or self.stale.get(symbol, "")
+        return VOID if not told and symbol in self.void and self.price(symbol) is None else told
 
     def equity(self, balances: Iterable[Balance], quote_asset: str) -> Decimal | None:
         """Return what the balances are worth at the closes in force; None when one of a known market has no price.

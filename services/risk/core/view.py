@@ -102,7 +102,7 @@ class View(msgspec.Struct, frozen=True):
     """State everything a verdict on one intent depends on, at market time `now_ns`.
 
     `orders` are the approvals that are still open or younger than the windows, oldest first. `feed_reason` says why
-    the feed is frozen or stale.
+    the feed is frozen or stale, or why there is no price.
     """
 
     state: TradingState

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from services.risk.core.market import Market
-from shared.messages import Balance, Bbo, FeedState, MarketStatus
+from shared.messages import RELEASED, Balance, Bbo, FeedState, MarketStatus
 from tests.unit.risk.worlds import NOW_NS, STEP_NS, VENUE, D, bar, closed, corrupt, instrument
 
 LATER_NS = NOW_NS + STEP_NS
@@ -105,3 +105,53 @@ def test_equity_needs_a_price_for_each_holding_of_a_known_market() -> None:
     market.on_instrument(instrument("B-USDT"))
     assert market.equity([usdt, Balance("B", D(1), D(0))], "USDT") is None
     assert market.equity([usdt, Balance("B", D(0), D(0))], "USDT") == D(6)
+
+
+def told(market: Market, state: FeedState, reason: str, at_ns: int) -> None:
+    market.on_status(MarketStatus(VENUE, "A-USDT", state, reason, at_ns))
+
+
+def quoted(market: Market, bid: float, ask: float, at_ns: int) -> None:
+    market.on_quote(Bbo(VENUE, "A-USDT", bid, 1.0, ask, 1.0, at_ns, at_ns, 1))
+
+
+def released() -> Market:
+    """A market whose price jumped, and that an operator trusts again before its next bar."""
+    market = opened()
+    told(market, FeedState.FROZEN, "its price jumped from 100 to 100000", NOW_NS + 10)
+    told(market, FeedState.LIVE, RELEASED, NOW_NS + 20)
+    return market
+
+
+def test_after_a_release_the_close_of_before_is_void_until_the_next_bar() -> None:
+    market = released()
+    assert market.feed("A-USDT") is FeedState.LIVE
+    assert close(market) is None
+    assert "void" in market.why("A-USDT")
+    assert market.equity([Balance("A", D(1), D(0))], "USDT") is None
+    told(market, FeedState.LIVE, RELEASED, NOW_NS + 900)  # it is said each second: the release was then, not now
+    market.on_bar(bar("A-USDT", 100_000.0, LATER_NS))
+    assert close(market) is None  # its step is not closed yet
+    market.on_closed(closed(LATER_NS))
+    assert (close(market), market.why("A-USDT")) == ("100000.0", "")
+
+
+def test_after_a_release_the_newest_quote_is_the_price() -> None:
+    market = released()
+    quoted(market, 99.0, 101.0, NOW_NS + 15)  # from before the release
+    assert close(market) is None
+    quoted(market, 99_990.0, 100_010.0, NOW_NS + 21)
+    assert (close(market), market.why("A-USDT")) == ("100000.0", "")
+    assert market.equity([Balance("A", D(1), D(0))], "USDT") == D(100_000)
+    quoted(market, 100_010.0, 99_990.0, NOW_NS + 22)  # a crossed book is no price
+    assert close(market) is None
+
+
+def test_a_freeze_that_ended_by_itself_voids_no_price() -> None:
+    market = opened()
+    told(market, FeedState.FROZEN, "the book is being read again", NOW_NS + 10)
+    assert close(market) == "100.0"
+    told(market, FeedState.LIVE, "", NOW_NS + 20)
+    assert close(market) == "100.0"
+    told(market, FeedState.LIVE, RELEASED, NOW_NS + 30)  # released long ago, and said ever since
+    assert close(market) == "100.0"

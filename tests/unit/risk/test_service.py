@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 
 from services.risk.config import RiskConfig
+from services.risk.core.market import VOID
 from shared.bus import subjects
 from shared.bus.streams import DECISIONS, ORDERS
 from shared.messages import (
+    RELEASED,
     Bbo,
     DecisionRecord,
     FeedState,
@@ -216,6 +218,31 @@ async def test_a_frozen_market_is_refused(tmp_path: Path) -> None:
     assert isinstance(refused, OrderRefused)
     assert (refused.code, refused.detail) == (RefusalCode.INSTRUMENT_FROZEN, "A-USDT is frozen: delisted")
     assert stage.service.report().frozen == {"A-USDT": "delisted"}
+    await stage.stop()
+
+
+async def test_a_released_market_is_not_priced_by_what_it_was_before(tmp_path: Path) -> None:
+    stage = await staged(tmp_path)
+    await stage.feed()
+    await stage.account()
+    await stage.until(lambda: bool(stage.around.progress))
+    for state, why in ((FeedState.FROZEN, "opened 1000 times above"), (FeedState.LIVE, RELEASED)):
+        assert stage.outside.publish_lossy(subjects.status(VENUE), MarketStatus(VENUE, "A-USDT", state, why, NOW_NS))
+    await settle()
+    stage.kill_risk()
+    await stage.start_risk()
+    await stage.intend(intent())
+    await stage.until_judged(1)
+    refused = stage.verdicts()["intent-1"][0]
+    assert isinstance(refused, OrderRefused)
+    assert refused.code is RefusalCode.PRICE_MISSING
+    assert refused.detail == f"A-USDT has no price: {VOID}"
+    await stage.feed(NOW_NS + STEP_NS, close=101.0)
+    await stage.until(lambda: stage.around.progress[-1:] == [NOW_NS + STEP_NS])
+    later = {"decided_at_ns": NOW_NS + STEP_NS, "expires_at_ns": NOW_NS + 2 * STEP_NS}
+    await stage.intend(intent("intent-2", **later))
+    await stage.until_judged(2)
+    assert isinstance(stage.verdicts()["intent-2"][0], OrderApproved)
     await stage.stop()
 
 
