@@ -20,6 +20,7 @@ async def build(runtime: Runtime) -> RiskService:
         assets=stack.assets,
         is_market_time=not stack.mode.is_wire,
         start_active=stack.mode is not Mode.LIVE,
+        is_real_money=stack.mode is Mode.LIVE,
     )
     store, memory, damage = open_memory(runtime.state_dir / "risk.db", limits)
     return RiskService(runtime, setting, memory, store, damage)

@@ -9,13 +9,14 @@ from collections.abc import Callable
 import msgspec
 
 from services.risk.core.state import Demand
+from services.risk.peers import Peers
 from services.risk.telemetry import Telemetry
 from services.risk.trading import TradingSwitch
 from shared.bus import subjects
 from shared.bus.port import Bus, Delivery, Responder, Subscription
 from shared.clock import wall_ns
 from shared.errors import UnavailableError
-from shared.messages import Command, CommandAudit, CommandReply, Message, TradingState, encode
+from shared.messages import Command, CommandAudit, CommandReply, Message, TradingState, encode, schema_hash
 
 NAME = "risk"
 TARGETS = {"halt": TradingState.HALTED, "reduce": TradingState.REDUCING, "resume": TradingState.ACTIVE}
@@ -37,10 +38,17 @@ class RiskReport(msgspec.Struct, frozen=True):
 
 
 class OperatorDesk:
-    """Answer the operator's commands."""
+    """Answer the operator's commands. `peers` are given where real money is at stake: all must speak one schema."""
 
-    def __init__(self, bus: Bus, switch: TradingSwitch, telemetry: Telemetry, report: Callable[[], RiskReport]) -> None:
-        self._bus, self._switch, self._telemetry, self._report = bus, switch, telemetry, report
+    def __init__(
+        self,
+        bus: Bus,
+        switch: TradingSwitch,
+        telemetry: Telemetry,
+        report: Callable[[], RiskReport],
+        peers: Peers | None = None,
+    ) -> None:
+        self._bus, self._switch, self._telemetry, self._report, self._peers = bus, switch, telemetry, report, peers
 
     async def open(self) -> list[Subscription]:
         """Begin to answer."""
@@ -64,10 +72,11 @@ class OperatorDesk:
         try:
             await self._audit(command)
         except UnavailableError as error:
-            loosens = target is TradingState.ACTIVE or self._switch.in_force is TradingState.HALTED
-            if loosens and target is not TradingState.HALTED:
+            if self._loosens(target):
                 return self._reply(command, ok=False, detail=f"refused: it cannot be audited now ({error})")
             remarks.append("the audit could not be written")
+        if mixed := await self._mixed_schemas(target):
+            return self._reply(command, ok=False, detail=mixed)
         demand = Demand(target, command.user, command.reason, command.correlation_id, wall_ns(), by_operator=True)
         refused = self._switch.demand(demand)
         self._telemetry.trading_state(self._switch.in_force)
@@ -80,6 +89,23 @@ class OperatorDesk:
         state = self._switch.state
         detail = f"{state.state} since {state.changed_by} said: {state.reason}"
         return self._reply(command, ok=True, detail="; ".join([detail, *remarks]))
+
+    def _loosens(self, target: TradingState) -> bool:
+        is_halted = self._switch.in_force is TradingState.HALTED
+        return target is TradingState.ACTIVE or (is_halted and target is TradingState.REDUCING)
+
+    async def _mixed_schemas(self, target: TradingState) -> str:
+        """Return why real money must not be traded on: services that do not understand each other; empty otherwise."""
+        if self._peers is None or not self._loosens(target):
+            return ""
+        await self._peers.until_heard()
+        strangers = self._peers.strangers()
+        if not strangers:
+            return ""
+        return (
+            f"refused: another schema than risk's {schema_hash()} speak {strangers}. "
+            "Start all services from one build, then resume"
+        )
 
     async def _on_status(self, delivery: Delivery) -> Message:
         command = delivery.message

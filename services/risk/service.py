@@ -12,6 +12,7 @@ import contextlib
 from services.risk.desk import NAME, OperatorDesk, RiskReport
 from services.risk.judging import Judging, verdict_key
 from services.risk.memory import GateMemory
+from services.risk.peers import Peers
 from services.risk.recovery import rebuild
 from services.risk.store import RiskStore, StoredVerdict
 from services.risk.surroundings import Setting, Surroundings
@@ -26,6 +27,7 @@ from shared.messages import (
     Bar,
     BarsClosed,
     Bbo,
+    Heartbeat,
     InstrumentDefinition,
     MarketStatus,
     OrderEvent,
@@ -45,7 +47,8 @@ class RiskService:
         self._bus, self._gate = around.bus, memory.gate
         self._telemetry = Telemetry(around.metrics, around.log)
         self._switch = TradingSwitch(around.bus, store, around.log)
-        self._desk = OperatorDesk(around.bus, self._switch, self._telemetry, self.report)
+        self._peers = Peers() if setting.is_real_money else None
+        self._desk = OperatorDesk(around.bus, self._switch, self._telemetry, self.report, self._peers)
         self._judging = Judging(around, setting, memory, self._switch, self._telemetry)
         self._subscriptions: list[Subscription] = []
         self._announcer: asyncio.Task[None] | None = None
@@ -109,6 +112,8 @@ class RiskService:
                 ORDERS, "risk-orders", self._on_order, filters=(f"ord.event.*.{venue}.*", f"ord.intent.*.{venue}.*")
             ),
         ]
+        if self._peers is not None:
+            self._subscriptions.append(await bus.subscribe("hb.>", self._on_heartbeat))
         if not self._setting.is_market_time:
             # Quotes are lossy and come when they come: in a replay they would make verdicts depend on the moment.
             self._subscriptions.append(await bus.subscribe(f"md.bbo.{venue}.*", self._on_quote))
@@ -117,6 +122,10 @@ class RiskService:
         self._switch.obey(delivery.message if isinstance(delivery.message, RiskHalt) else None)
         self._telemetry.trading_state(self._switch.in_force)
         await self._switch.announce()
+
+    async def _on_heartbeat(self, delivery: Delivery) -> None:
+        if self._peers is not None and isinstance(delivery.message, Heartbeat):
+            self._peers.on_heartbeat(delivery.message)
 
     async def _on_status(self, delivery: Delivery) -> None:
         if isinstance(delivery.message, MarketStatus) and delivery.message.venue == self._setting.venue:

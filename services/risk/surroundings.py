@@ -13,13 +13,17 @@ from shared.metrics import Metrics
 
 
 class Setting(msgspec.Struct, frozen=True):
-    """Say where the gate stands. `is_market_time`: time is the bars' time and nothing else is looked at (sandbox)."""
+    """Say where the gate stands. `is_market_time`: time is the bars' time and nothing else is looked at (a replay).
+
+    `is_real_money`: what is approved here is paid for; then all services must speak one schema.
+    """
 
     venue: str
     timeframe: str
     assets: tuple[str, ...]
     is_market_time: bool
     start_active: bool
+    is_real_money: bool = False
 
 
 class Surroundings(Protocol):

@@ -104,13 +104,14 @@ class Stage:
         *,
         start_active: bool = True,
         is_market_time: bool = True,
+        is_real_money: bool = False,
     ) -> None:
         self.broker = MemoryBroker()
         self.path = path
         self.outside = MemoryBus(self.broker, service="outside")
         self.config = config or RiskConfig(position_limit=Decimal("0.9"))
         self.start_active = start_active
-        self.is_market_time = is_market_time
+        self.is_market_time, self.is_real_money = is_market_time, is_real_money
         self.errors: list[BaseException] = []
         self.filled: set[str] = set()
         self.sequence = 1
@@ -132,7 +133,10 @@ class Stage:
         self.around = Around(bus)
         limits = self.config.limits("USDT", STEP_NS, is_exclusive=True)
         self.store, memory, damage = open_memory(self.path / "risk.db", limits)
-        setting = Setting(VENUE, "15m", SYMBOLS, is_market_time=self.is_market_time, start_active=self.start_active)
+        setting = Setting(
+            VENUE, "15m", SYMBOLS, is_market_time=self.is_market_time, start_active=self.start_active,
+            is_real_money=self.is_real_money,
+        )  # fmt: skip
         self.service = RiskService(self.around, setting, memory, self.store, damage)
         starting = asyncio.create_task(self.service.start())
         hung = asyncio.create_task(bus.crashed.wait())

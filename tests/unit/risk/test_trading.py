@@ -4,10 +4,20 @@ from pathlib import Path
 
 import pytest
 
+from services.risk import peers
 from shared.bus import subjects
 from shared.bus.streams import AUDIT, RISK
 from shared.errors import BusUnavailableError
-from shared.messages import CommandAudit, OrderApproved, RefusalCode, RiskHalt, RiskState, TradingState
+from shared.messages import (
+    CommandAudit,
+    Heartbeat,
+    OrderApproved,
+    RefusalCode,
+    RiskHalt,
+    RiskState,
+    TradingState,
+    schema_hash,
+)
 from tests.unit.risk.stage import CrashingBus, Stage
 from tests.unit.risk.test_service import settle, staged
 from tests.unit.risk.worlds import D, closed, intent
@@ -33,6 +43,50 @@ async def test_a_first_start_with_real_money_is_halted(tmp_path: Path) -> None:
     assert (await stage.command("resume")).ok
     assert announced(stage) == [HALTED, ACTIVE]
     await stage.stop()
+
+
+def beat(service: str, spoken: str) -> Heartbeat:
+    return Heartbeat(service, "0", "build-7", spoken, 7, ready=True, detail="running", started_at_ns=1, sent_at_ns=2)
+
+
+@pytest.mark.parametrize("verb", ["resume", "reduce"])
+async def test_real_money_stays_halted_while_a_service_speaks_another_schema(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    monkeypatch.setattr(peers, "HEARD_AFTER_S", 0.0)
+    stage = await staged(tmp_path, start_active=False, is_real_money=True)
+    for service, spoken in (("rebalancer", "0ld0ld"), ("execution", schema_hash()), ("recorder", "0lder0")):
+        stage.outside.publish_lossy(subjects.heartbeat(service, "0"), beat(service, spoken))
+    await settle()
+    reply = await stage.command(verb)
+    assert not reply.ok
+    assert f"risk's {schema_hash()} speak rebalancer 0ld0ld, recorder 0lder0." in reply.detail
+    assert announced(stage) == [HALTED]
+    assert [one.command.verb for one in stage.stored(AUDIT, subjects.audit("risk"))] == [verb]  # type: ignore[union-attr]
+    assert (await stage.command("halt")).ok  # stopping depends on nobody
+    for service in ("rebalancer", "recorder"):
+        stage.outside.publish_lossy(subjects.heartbeat(service, "0"), beat(service, schema_hash()))
+    await settle()
+    assert (await stage.command(verb)).ok
+    await stage.stop()
+
+
+async def test_made_up_money_is_resumed_whatever_others_speak(tmp_path: Path) -> None:
+    stage = await staged(tmp_path, start_active=False)
+    stage.outside.publish_lossy(subjects.heartbeat("rebalancer", "0"), beat("rebalancer", "0ld0ld"))
+    await settle()
+    assert (await stage.command("resume")).ok
+    await stage.stop()
+
+
+def test_a_service_that_has_gone_speaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = [100.0]
+    monkeypatch.setattr(peers, "monotonic_ns", lambda: int(now_s[0] * 1e9))
+    heard = peers.Peers()
+    heard.on_heartbeat(beat("rebalancer", "0ld0ld"))
+    assert heard.strangers() == "rebalancer 0ld0ld"
+    now_s[0] += peers.GONE_AFTER_S + 0.1
+    assert heard.strangers() == ""
 
 
 async def test_a_halt_refuses_everything_and_outlives_a_kill(tmp_path: Path) -> None:
