@@ -20,7 +20,7 @@ from shared.bus import streams, subjects
 from shared.bus.port import Bus, Delivery
 from shared.clock import NANOSECONDS_PER_SECOND, wall_ns
 from shared.errors import UnavailableError
-from shared.messages import AccountSnapshot, BarsClosed, Heartbeat, RiskState
+from shared.messages import AccountSnapshot, BarsClosed, FeedState, Heartbeat, MarketStatus, RiskState
 
 # A little more than one interval of heartbeats.
 LISTEN_S = 1.3
@@ -42,13 +42,22 @@ class ServiceReport(msgspec.Struct, frozen=True):
     last_error: str | None
 
 
+class MarketReport(msgspec.Struct, frozen=True):
+    """Say why a market takes no orders now: frozen until released, halted by the venue, or without fresh data."""
+
+    instrument: str
+    state: FeedState
+    reason: str
+
+
 class Heard(msgspec.Struct):
-    """Hold what the bus said."""
+    """Hold what the bus said; of each market the last word that was heard."""
 
     beats: dict[str, Heartbeat] = {}
     risk: RiskState | None = None
     account: AccountSnapshot | None = None
     closed: BarsClosed | None = None
+    markets: dict[str, MarketStatus] = {}
 
 
 class StatusReport(msgspec.Struct, frozen=True):
@@ -72,6 +81,7 @@ class StatusReport(msgspec.Struct, frozen=True):
     equity_usdt: Decimal | None
     open_orders: int | None
     services: tuple[ServiceReport, ...]
+    markets: tuple[MarketReport, ...] = ()
 
 
 def status(state_dir: StateDir = None, as_json: AsJson = False) -> None:
@@ -86,7 +96,7 @@ def status(state_dir: StateDir = None, as_json: AsJson = False) -> None:
     if as_json:
         print_json(report)
     else:
-        _print(report)
+        print_report(report)
 
 
 def make_report(run: RunFile, heard: Heard, *, bus_answers: bool, now_ns: int) -> StatusReport:
@@ -118,6 +128,11 @@ def make_report(run: RunFile, heard: Heard, *, bus_answers: bool, now_ns: int) -
         equity_usdt=account.equity_usdt if account is not None else None,
         open_orders=account.open_orders if account is not None else None,
         services=services,
+        markets=tuple(
+            MarketReport(name, one.state, one.reason)
+            for name, one in sorted(heard.markets.items())
+            if one.state in (FeedState.FROZEN, FeedState.STALE)
+        ),
     )
 
 
@@ -161,8 +176,11 @@ async def listen(bus: Bus, run: RunFile) -> Heard:
     async def hear(delivery: Delivery) -> None:
         if isinstance(delivery.message, Heartbeat):
             heard.beats[delivery.message.service] = delivery.message
+        elif isinstance(delivery.message, MarketStatus) and delivery.message.instrument is not None:
+            heard.markets[delivery.message.instrument] = delivery.message
 
     await bus.subscribe("hb.>", hear)
+    await bus.subscribe(subjects.status(run.venue), hear)
     wanted = (
         (streams.RISK, subjects.RISK_STATE),
         (streams.ACCOUNTS, subjects.account(run.venue)),
@@ -181,7 +199,8 @@ async def listen(bus: Bus, run: RunFile) -> Heard:
     return heard
 
 
-def _print(report: StatusReport) -> None:
+def print_report(report: StatusReport) -> None:
+    """Print it for people."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("service", "state", "restarts", "up", "pid", "schema", "about"):
         table.add_column(heading, justify="right" if heading in ("restarts", "up", "pid") else "left")
@@ -202,6 +221,8 @@ def _print(report: StatusReport) -> None:
         console.print("the message bus does not answer", style="red")
     trading = f"{(report.trading_state or 'not known').upper()} ({report.trading_reason or '–'})"
     console.print(f"trading      {trading}", highlight=False)
+    for one in report.markets:
+        console.print(f"{one.state.value:<12} {one.instrument}: {one.reason or '–'}", highlight=False, markup=False)
     equity = f"{amount(report.equity_usdt)} USDT, {report.open_orders or 0} open orders"
     console.print(f"equity       {equity}", highlight=False)
     console.print(f"market time  {report.market_time or '–'}, step {report.step or '–'}", highlight=False)

@@ -9,14 +9,14 @@ import msgspec
 import pytest
 
 from services.cli.commands.operate import stop
-from services.cli.commands.status import Heard, make_report
+from services.cli.commands.status import Heard, make_report, print_report
 from services.cli.errors import NotRunningError
 from services.cli.runfile import RunFile, StateLock, find_running, is_held, read_run, stop_leftovers, write_run
 from services.cli.statedir import mark_finished, prepare_state_dir
 from services.cli.supervisor.child import ChildStatus
 from services.cli.supervisor.order import Phase
 from shared.errors import ConfigError, InputError
-from shared.messages import Heartbeat
+from shared.messages import FeedState, Heartbeat, MarketStatus
 
 SANDBOX = {"stack.assets": "('A', 'B')", "rebalancer.cooldown_minutes": "30", "market_data.steps_max": "None"}
 
@@ -97,6 +97,28 @@ def test_stack_of_another_supervisor_is_found_by_the_operators_key(
         ("risk", False, None, None, 3)
     ]
     assert (report.uptime_s, report.schemas_agree) == (3, True)
+
+
+def test_markets_that_take_no_orders_are_named_with_the_reason(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CASCADE_NATS_URL", "nats://nats:4222")
+    monkeypatch.setenv("CASCADE_NKEY_FILE", "/key/cli/cli.nk")
+    run = find_running(tmp_path)
+    said = (
+        ("COCOS-USDT", FeedState.FROZEN, "opened 1000 times above [the close before]"),
+        ("H-USDT", FeedState.LIVE, "released by an operator"),
+        ("BTC-USDT", FeedState.STALE, ""),
+    )
+    heard = Heard(markets={name: MarketStatus("mexc", name, state, why, 1) for name, state, why in said})
+    report = make_report(run, heard, bus_answers=True, now_ns=2)
+    assert [(one.instrument, one.state.value, one.reason) for one in report.markets] == [
+        ("BTC-USDT", "stale", ""), ("COCOS-USDT", "frozen", "opened 1000 times above [the close before]"),
+    ]  # fmt: skip
+    print_report(report)
+    shown = capsys.readouterr().out
+    assert "frozen       COCOS-USDT: opened 1000 times above [the close before]" in shown
+    assert "H-USDT:" not in shown
 
 
 def test_key_of_a_service_is_not_the_operators(monkeypatch: pytest.MonkeyPatch) -> None:
