@@ -221,8 +221,8 @@ def print_report(report: StatusReport) -> None:
         console.print("the message bus does not answer", style="red")
     trading = f"{(report.trading_state or 'not known').upper()} ({report.trading_reason or '–'})"
     console.print(f"trading      {trading}", highlight=False)
-    for one in report.markets:
-        console.print(f"{one.state.value:<12} {one.instrument}: {one.reason or '–'}", highlight=False, markup=False)
+    for market in report.markets:
+        console.print(f"{market.state.value:<12} {market.instrument}: {market.reason or '–'}", highlight=False, markup=False)
     equity = f"{amount(report.equity_usdt)} USDT, {report.open_orders or 0} open orders"
     console.print(f"equity       {equity}", highlight=False)
     console.print(f"market time  {report.market_time or '–'}, step {report.step or '–'}", highlight=False)
