@@ -51,7 +51,7 @@ from shared.exchange.live.filters import (
     prepare,
     wire_text,
 )
-from shared.exchange.live.listing import Listing
+from shared.exchange.live.listing import Listing, takes_orders
 from shared.exchange.live.outcome import Outcome, judge_answer
 from shared.exchange.live.socket import LiveSocket
 from shared.exchange.paper_rules import refuse
@@ -139,6 +139,10 @@ class BinanceVenue:
         name, rules = self._market(request.instrument)
         if not CLIENT_ORDER_ID.fullmatch(request.client_order_id):
             raise refuse(VenueRejectCode.REQUEST_MALFORMED, "client_order_id must be 1 to 36 letters, digits or .:/_-")
+        if self._listing is not None and not takes_orders(rules, request.side):
+            # It may have opened since it was looked at.
+            await self._listing.before_refusal()
+            rules = self._market(request.instrument)[1]
         order = prepare(request, rules)
         sent = self._sent.get(request.client_order_id)
         if sent is not None:

@@ -7,15 +7,18 @@ Never: a market taken for halted because the venue did not answer, or for tradin
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
+from shared.clock import NANOSECONDS_PER_SECOND, monotonic_ns
 from shared.errors import RejectedError, UnavailableError
 from shared.exchange.live.filters import MarketRules
 from shared.exchange.port import VenueRejectCode
-from shared.messages import Instrument
+from shared.messages import Instrument, Side
 
 # A market that is halted is looked at more often: nothing trades until its end is noticed.
 HALTED_INTERVAL_S = 5.0
 # Two looks are at least that far apart, however many refusals ask for one.
 SPACE_S = 1.0
+# An order waits so long for a look before it is refused by the last one.
+LOOK_TIMEOUT_S = 3.0
 MAINTENANCE = "maintenance"
 # Refusals that say that a market is not, or not any more, what we know of it.
 DOUBTFUL = frozenset(
@@ -42,6 +45,8 @@ class Listing:
         self._grids = {token: rules.instrument for token, rules in known.items()}
         self._halts = dict.fromkeys(known, "")
         self._urge = asyncio.Event()
+        self._looking = asyncio.Lock()
+        self._looked_ns = monotonic_ns()
         for token, rules in known.items():
             self._tell(token, halt_of(rules))
 
@@ -52,6 +57,18 @@ class Listing:
     def on_refused(self, error: Exception) -> None:
         """Look at once if a refused order says that a market is not what it was."""
         if isinstance(error, RejectedError) and error.code in DOUBTFUL:
+            self._urge.set()
+
+    async def before_refusal(self) -> None:
+        """Look once more, unless that was done within a second: an order is about to be refused for what is known.
+
+        Returns with what was known before when no answer comes in time; asking has its turn among all requests.
+        """
+        try:
+            async with asyncio.timeout(LOOK_TIMEOUT_S), self._looking:
+                if monotonic_ns() - self._looked_ns >= SPACE_S * NANOSECONDS_PER_SECOND:
+                    await self._look()
+        except TimeoutError:
             self._urge.set()
 
     async def run(self) -> None:
@@ -69,6 +86,10 @@ class Listing:
 
     async def look(self) -> None:
         """Look once; what cannot be asked for stays as it is, unless the venue says that it is being maintained."""
+        async with self._looking:
+            await self._look()
+
+    async def _look(self) -> None:
         try:
             listed = await self._ask(tuple(self._grids))
         except (UnavailableError, RejectedError) as error:
@@ -76,6 +97,8 @@ class Listing:
                 for token in self._grids:
                     self._tell(token, "the venue is under maintenance")
             return
+        finally:
+            self._looked_ns = monotonic_ns()
         for token, before in self._grids.items():
             rules = listed.get(token)
             if rules is not None and rules.instrument != before:
@@ -87,6 +110,11 @@ class Listing:
         if reason != self._halts[token]:
             self._halts[token] = reason
             self._on_halt(token, reason)
+
+
+def takes_orders(rules: MarketRules, side: Side) -> bool:
+    """Tell whether a market trades, on that side too."""
+    return rules.is_trading and side in rules.sides
 
 
 def halt_of(rules: MarketRules | None) -> str:

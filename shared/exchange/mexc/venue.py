@@ -16,7 +16,7 @@ from shared.clock import wall_ns
 from shared.errors import ConfigError, IntegrityError, RejectedError, UnavailableError, UnknownOutcomeError
 from shared.exchange.live.config import WireConfig
 from shared.exchange.live.filters import MarketRules, WireKind, WireOrder, at_bound, is_within, middle, prepare
-from shared.exchange.live.listing import Listing
+from shared.exchange.live.listing import Listing, takes_orders
 from shared.exchange.live.socket import LiveSocket
 from shared.exchange.mexc.account_stream import AccountWire, ListenKeys
 from shared.exchange.mexc.market import timings_of
@@ -114,6 +114,10 @@ class MexcVenue:
             rules = self._markets.rules(request.instrument)
         except ConfigError as error:
             raise RejectedError(VenueRejectCode.INSTRUMENT_UNKNOWN.value, str(error)) from None
+        if self._listing is not None and not takes_orders(rules, request.side):
+            # It may have opened since it was looked at.
+            await self._listing.before_refusal()
+            rules = self._markets.rules(request.instrument)
         order = await self._prepare(request, rules)
         market_id, sent_ns = self._markets.market_id(request.instrument), wall_ns()
         # Remembered before it is sent: whatever happens now, this id is never sent again by this process.

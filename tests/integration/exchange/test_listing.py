@@ -7,6 +7,7 @@ from decimal import Decimal
 import pytest
 
 from shared.errors import RejectedError
+from shared.exchange.live import listing
 from shared.exchange.live.config import WireConfig
 from shared.exchange.port import OrderRequest, Streams, VenueMarket, VenueRejectCode, WireVenue
 from shared.exchange.venues import make_market, make_venue
@@ -142,5 +143,46 @@ async def test_a_refused_order_makes_the_account_look_at_the_market_at_once(open
                     break
                 except RejectedError:
                     await asyncio.sleep(0.1)
+    finally:
+        await venue.close()
+
+
+async def test_the_first_order_after_a_pause_is_not_refused_by_what_was_known(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # By itself the account would not look again for an hour.
+    monkeypatch.setattr(listing, "HALTED_INTERVAL_S", 3600.0)
+    venue: WireVenue = make_venue(config_of(opened.sandbox, opened.name, listing_interval_s=3600.0))
+    try:
+        (instrument,) = await venue.open([TOKEN], lambda _: None)
+        book = opened.market.book(TOKEN)
+        assert book is not None
+        price = (Decimal(repr(book.bids[0][0])) * Decimal("0.9")).quantize(instrument.tick_size)
+
+        async def is_taken(number: int) -> bool:
+            try:
+                await venue.submit(
+                    OrderRequest(f"o-{number}", TOKEN, Side.BUY, OrderType.LIMIT, quantity=Decimal("0.002"),
+                                 limit_price=price)
+                )  # fmt: skip
+            except RejectedError as error:
+                assert error.code == VenueRejectCode.MARKET_CLOSED
+                return False
+            return True
+
+        await opened.sandbox.admin.market(MARKET, "pause")
+        number = 0
+        async with asyncio.timeout(15):
+            while len(await opened.sandbox.admin.requests("POST /api/v3/order")) == number:
+                number += 1
+                assert not await is_taken(number)
+        sent = number - 1
+        await opened.sandbox.admin.market(MARKET, "resume")
+        async with asyncio.timeout(15):
+            while not await is_taken(number):
+                number += 1
+                await asyncio.sleep(0.1)
+        # What was refused meanwhile was refused here: nothing else was sent than the order that was taken.
+        assert len(await opened.sandbox.admin.requests("POST /api/v3/order")) == sent + 1
     finally:
         await venue.close()

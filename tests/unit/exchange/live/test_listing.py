@@ -7,9 +7,11 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from shared.clock import NANOSECONDS_PER_SECOND
 from shared.errors import RejectedError, UnavailableError
+from shared.exchange.live import listing as module
 from shared.exchange.live.filters import MarketRules
-from shared.exchange.live.listing import Listing, halt_of
+from shared.exchange.live.listing import Listing, halt_of, takes_orders
 from shared.exchange.port import VenueRejectCode
 from shared.messages import Instrument, Side
 
@@ -127,3 +129,49 @@ async def test_a_refusal_that_casts_doubt_makes_it_look_at_once_and_others_do_no
     assert venue.looks == 1
     running.cancel()
     await asyncio.wait([running])
+
+
+class Clock:
+    """Be a time that only the test moves."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 100.0
+        monkeypatch.setattr(module, "monotonic_ns", lambda: int(self.now_s * NANOSECONDS_PER_SECOND))
+
+
+async def test_orders_that_would_be_refused_ask_once_a_second_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, venue = Clock(monkeypatch), Venue()
+    listing = venue.listing()
+    await listing.before_refusal()
+    assert venue.looks == 0  # it was looked at this very second
+    clock.now_s += 1.0
+    await asyncio.gather(*(listing.before_refusal() for _ in range(20)))
+    assert venue.looks == 1
+    clock.now_s += 0.9
+    await listing.before_refusal()
+    assert venue.looks == 1
+    clock.now_s += 0.1
+    venue.problem = UnavailableError("it is silent")
+    await asyncio.gather(*(listing.before_refusal() for _ in range(20)))
+    assert venue.looks == 2
+
+
+async def test_an_order_waits_for_no_answer_that_does_not_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, venue = Clock(monkeypatch), Venue()
+    monkeypatch.setattr(module, "LOOK_TIMEOUT_S", 0.02)
+
+    async def never(_: Sequence[str]) -> Mapping[str, MarketRules]:
+        await asyncio.Event().wait()
+        return {}
+
+    listing = Listing(dict(venue.markets), never, interval_s=60.0)
+    clock.now_s += 5.0
+    await listing.before_refusal()
+    clock.now_s += 5.0
+    await asyncio.gather(listing.before_refusal(), listing.before_refusal())
+
+
+def test_a_market_takes_orders_on_the_sides_that_it_says() -> None:
+    assert takes_orders(rules(ONE), Side.BUY)
+    assert not takes_orders(rules(ONE, is_trading=False), Side.BUY)
+    assert not takes_orders(rules(ONE, sides=frozenset({Side.SELL})), Side.BUY)
