@@ -22,6 +22,7 @@ from services.sandbox_exchange.keeper import StateKeeper
 from services.sandbox_exchange.state import Persisted, SavedState, decode_state, state_in
 from services.sandbox_exchange.telemetry import Telemetry
 from services.sandbox_exchange.wire.context import Venue
+from services.sandbox_exchange.wire.fault_places import check_place
 from services.sandbox_exchange.wire.socket import kill_sockets
 from shared.errors import InputError
 
@@ -141,6 +142,8 @@ class _Page:
     async def arm(self, request: web.Request) -> web.Response:
         found = msgspec.json.decode(await request.read(), type=Fault | list[Fault])
         wanted = found if isinstance(found, list) else [found]
+        for one in wanted:
+            check_place(one, self._venue.places, self._venue.exchange.markets)
         return _json({"ids": [self._venue.faults.arm(actions.from_now(one, self._venue.elapsed_s)) for one in wanted]})
 
     async def disarm(self, request: web.Request) -> web.Response:

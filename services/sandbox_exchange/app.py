@@ -27,6 +27,7 @@ from services.sandbox_exchange.state import Persisted, SavedState, read_state
 from services.sandbox_exchange.telemetry import Telemetry
 from services.sandbox_exchange.venues import routes_of
 from services.sandbox_exchange.wire.context import Venue
+from services.sandbox_exchange.wire.fault_places import check_place
 from services.sandbox_exchange.wire.http import BODY_BYTES_MAX
 from services.sandbox_exchange.wire.socket import kill_sockets
 from shared.errors import ConfigError, InputError
@@ -131,6 +132,7 @@ async def start(config: SandboxConfig) -> RunningSandbox:
         telemetry = Telemetry(venue)
         site = web.Application(client_max_size=BODY_BYTES_MAX)
         site.router.add_routes(routes_of(config, venue))
+        _check_faults(config, venue)
         port = await _serve(stack, site, config.host, config.port, "port")
         page = admin.application(venue, telemetry, persisted, keeper)
         admin_port = await _serve(stack, page, "127.0.0.1", config.admin_port, "admin_port")
@@ -167,6 +169,15 @@ def _faults(config: SandboxConfig) -> Faults:
     if config.chaos_seed is not None:
         chaos(random.Random(config.chaos_seed).random).arm(faults)
     return faults
+
+
+def _check_faults(config: SandboxConfig, venue: Venue) -> None:
+    """Refuse a fault of the file that could never go off, now that markets and routes are known."""
+    for one in venue.faults.armed.values():
+        try:
+            check_place(one, venue.places, venue.exchange.markets)
+        except InputError as error:
+            raise ConfigError(f"faults file {config.faults_file}: {error}") from error
 
 
 def _key(config: SandboxConfig, venue: Venue, saved: SavedState | None) -> Key:

@@ -15,11 +15,13 @@ from pathlib import Path
 import msgspec
 
 from services.sandbox_exchange.core.fault_schedule import FaultSchedule
+from services.sandbox_exchange.core.faults import Fault, FaultName
 from services.sandbox_exchange.core.history import HISTORY_LEAST, HISTORY_MAX
 from shared.domain.instruments import split_symbol
 from shared.errors import ConfigError, InputError
 
 NAME = "sandbox_exchange"
+_FAULTS_FILE = f"It takes a [[faults]] for each fault (with {', '.join(Fault.__struct_fields__)})"
 SYMBOLS = ("RIVERUSDT", "HUSDT", "PENGUUSDT", "TAOUSDT")
 
 
@@ -153,7 +155,9 @@ def read_schedule(path: Path) -> FaultSchedule:
     except OSError as error:
         raise ConfigError(f"faults file {path}: {error.strerror}") from error
     except (ValueError, msgspec.MsgspecError) as error:
-        raise ConfigError(f"faults file {path}: {error}") from error
+        is_name = "enum value" in str(error)
+        takes = f"Its names are {', '.join(FaultName)}" if is_name else f"{_FAULTS_FILE}, and seed"
+        raise ConfigError(f"faults file {path}: {error}. {takes}") from error
 
 
 def _check_symbol(symbol: str) -> None:

@@ -53,7 +53,9 @@ def read_or_make_key(path: Path | None, fresh: Key | None = None) -> Key:
     try:
         write_file(path, msgspec.json.encode(key))
     except OSError as error:
-        raise ConfigError(f"key file {path}: {error.strerror}") from error
+        raise ConfigError(
+            f"key file {path} cannot be written: {error.strerror}: name a file in a folder that you may write to"
+        ) from error
     return key
 
 

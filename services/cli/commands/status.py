@@ -222,7 +222,9 @@ def print_report(report: StatusReport) -> None:
     trading = f"{(report.trading_state or 'not known').upper()} ({report.trading_reason or '–'})"
     console.print(f"trading      {trading}", highlight=False)
     for market in report.markets:
-        console.print(f"{market.state.value:<12} {market.instrument}: {market.reason or '–'}", highlight=False, markup=False)
+        console.print(
+            f"{market.state.value:<12} {market.instrument}: {market.reason or '–'}", highlight=False, markup=False
+        )
     equity = f"{amount(report.equity_usdt)} USDT, {report.open_orders or 0} open orders"
     console.print(f"equity       {equity}", highlight=False)
     console.print(f"market time  {report.market_time or '–'}, step {report.step or '–'}", highlight=False)

@@ -21,6 +21,8 @@ from shared.messages import Side
 
 ZERO = Decimal(0)
 NO_LIST = -1
+# What the user stream tells, by the names that it gives it.
+REPORTS = ("executionReport", "outboundAccountPosition", "balanceUpdate", "eventStreamTerminated")
 EXECUTION_WORDS = {
     OrderStatus.CANCELED: "CANCELED",
     OrderStatus.EXPIRED: "EXPIRED",

@@ -53,6 +53,14 @@ _SIMPLE = {
     "miniTicker": (Kind.MINI_TICKER, SLOW_TICKS),
     "avgPrice": (Kind.AVERAGE, SLOW_TICKS),
 }
+# Every route of a stream, by which faults choose.
+STREAM_ROUTES = (
+    *_SIMPLE,
+    *(f"depth{levels}{pace}" for levels in ("", "5", "10", "20") for pace in ("", "@100ms", "@1000ms")),
+    *(f"kline_{interval}" for interval in INTERVALS_NS),
+    Kind.ALL_TICKERS.value,
+    Kind.ALL_MINI_TICKERS.value,
+)
 
 
 def parse_stream(text: str) -> StreamName | None:

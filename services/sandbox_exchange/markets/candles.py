@@ -44,6 +44,12 @@ def load_candles(path: Path, symbols: Sequence[str]) -> tuple[CandleSeries, ...]
 
 
 def _table(path: Path) -> pa.Table:
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(
+            f"candles: {path} {what}: name a CSV or Parquet file with {', '.join(COLUMNS)}; "
+            "`cascade data synthetic FILE` makes one"
+        )
     try:
         if path.suffix == ".parquet":
             table = pa_parquet.read_table(path, columns=list(COLUMNS))

@@ -16,6 +16,7 @@ from aiohttp import web
 
 from services.sandbox_exchange.core.faults import Fault, FaultName, Faults
 from services.sandbox_exchange.core.port import Exchange
+from services.sandbox_exchange.wire.fault_places import Places
 from services.sandbox_exchange.wire.limits import Charge, Limits, TooManyRequestsError, Verdict
 from shared.clock import NANOSECONDS_PER_SECOND, monotonic_ns, wall_ns
 
@@ -52,7 +53,9 @@ class OpenSocket(Protocol):
 
 
 class Venue:
-    """Hold what all connections of one venue share. `limits` has no rules until the venue's wire module sets them.
+    """Hold what all connections of one venue share.
+
+    `limits` has no rules, and `places` (where faults can go off) no routes, until the venue's wire module sets them.
 
     `settle` returns when what changed for clients is kept; it is awaited before any client hears of it.
     """
@@ -65,6 +68,7 @@ class Venue:
         self.exchange = exchange
         self.faults = faults
         self.limits = Limits({})
+        self.places = Places()
         self.sockets: set[OpenSocket] = set()
         self.requests: deque[RequestSeen] = deque(maxlen=REQUESTS_KEPT)
         self.counts: dict[str, int] = {}

@@ -18,6 +18,7 @@ import pytest
 
 from services.sandbox_exchange.state_file import log_of, read_rows
 from shared.clock import wall_ns
+from shared.errors import ConfigError
 from shared.testing.sandbox import AdminError, Sandbox, running_sandbox
 from tests.integration.sandbox.in_process import sandbox_in_process
 
@@ -326,9 +327,25 @@ async def test_the_command_arms_and_clears_faults() -> None:
         code, _, err = await cascade("sandbox", "fault", "nonsense", *to)
         assert code == 2
         assert "nonsense" in err
+        for wrong, told in (
+            ("--symbol=NOPEUSDT", "its markets are "),
+            ("--route=POST /nonsense", "its routes are spot@"),
+        ):
+            code, _, err = await cascade("sandbox", "fault", "frame_drop", wrong, *to)
+            assert code == 2
+            assert told in err
+        assert not (await venue.admin.faults()).armed
     code, _, err = await cascade("sandbox", "fault", "--admin", venue.admin_url)
     assert code == 3
     assert "cascade sandbox" in err
+
+
+async def test_a_faults_file_for_a_market_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "faults.toml"
+    path.write_text('[[faults]]\nname = "frame_drop"\nsymbol = "NOPEUSDT"\n')
+    with pytest.raises(ConfigError, match=r"faults\.toml: frame_drop: no market 'NOPEUSDT'"):
+        async with sandbox_in_process("binance", still=True, faults_file=str(path)):
+            pass
 
 
 async def test_a_faults_file_is_armed_from_the_start(tmp_path: Path) -> None:

@@ -85,8 +85,11 @@ def test_unusable_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "c.parquet").write_bytes(b"PAR1 not really")
     pa_parquet.write_table(pa.table({"symbol": ["a"]}), tmp_path / "short.parquet")
     write(tmp_path / "columns.csv", ROWS, "a,b,c,d,e,f,g,h")
-    for name in ("cut.csv.gz", "c.parquet", "short.parquet", "columns.csv", "absent.csv"):
+    for name in ("cut.csv.gz", "c.parquet", "short.parquet", "columns.csv"):
         with pytest.raises(InputError, match="is no file of candles"):
+            load_candles(tmp_path / name, ["ABCUSDT"])
+    for name, words in (("absent.csv", "absent.csv does not exist: name a CSV"), (".", "is a folder: name a CSV")):
+        with pytest.raises(InputError, match=words):
             load_candles(tmp_path / name, ["ABCUSDT"])
 
 
