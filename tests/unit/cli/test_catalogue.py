@@ -87,7 +87,8 @@ def test_trades_are_imported_listed_made_into_bars_and_exported(tmp_path: Path) 
     assert run("import", path, "--venue", "binance", "--catalogue", root)[0] == 0
     code, made = run("bars", "--timeframe", "1m", "--catalogue", root)
     (one,) = msgspec.convert(made, list[dict[str, object]])
-    assert (code, msgspec.convert(one["written"], dict[str, int])["added"]) == (0, 3)  # the first and the last minute may be cut
+    # The first and the last minute may be cut.
+    assert (code, msgspec.convert(one["written"], dict[str, int])["added"]) == (0, 3)
     code, series = run("list", "--catalogue", root)
     assert [one["table"] for one in msgspec.convert(series, list[dict[str, object]])] == ["bars", "trades"]
     assert run("verify", "--catalogue", root)[0] == 0
