@@ -13,6 +13,7 @@ from pathlib import Path
 from services.sandbox_exchange.core.changes import Changes, Row
 from services.sandbox_exchange.files import move_over, new_file_beside
 from shared.errors import ConfigError, InputError
+from shared.full_disk import is_full_disk
 
 MAGIC = b"SQLite format 3\0"
 _TABLE = """
@@ -108,6 +109,8 @@ def read_rows(path: Path) -> list[Row]:
             raise ConfigError(
                 f"state file {path} is in use: stop the venue that has it, or name another file"
             ) from None
+        if is_full_disk(error, path.parent):
+            raise ConfigError(f"state file {path}: the disk is full ({error}): make space there") from error
         raise InputError(
             f"state file {path} is no state of a sandbox venue, or damaged ({error}): name another file, or remove it"
         ) from None

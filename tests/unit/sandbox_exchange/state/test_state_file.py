@@ -18,6 +18,7 @@ from services.sandbox_exchange.core.state import encode_state
 from services.sandbox_exchange.state_file import StateFile, log_of, read_rows
 from shared.errors import ConfigError, InputError
 from shared.messages import Side
+from shared.testing.small_disk import fill, make_space, small_disk
 from tests.unit.sandbox_exchange.core.venue import MARKET, SYMBOL
 
 Step = tuple[str, Side, int, int]
@@ -189,3 +190,25 @@ def test_the_file_stays_small_however_much_passes_through(file: StateFile) -> No
     file.close()
     assert file.path.stat().st_size < 1 << 20
     assert dump_of(file.path) == exchange.dump()
+
+
+def test_a_file_on_a_full_disk_is_not_called_damaged(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", size_kb=1_024) as disk:
+        exchange, path = new_exchange(), disk / "venue.state"
+        file = StateFile(path)
+        file.create(exchange.take_changes().puts)
+        for number in range(200):
+            do(exchange, ("ann", Side.BUY, 9_000 + number, 100), number)
+        file.write(exchange.take_changes())
+        # As a kill leaves it: with a log that is not in the file yet.
+        shutil.copy(path, disk / "copy")
+        shutil.copy(log_of(path), log_of(disk / "copy"))
+        whole = dump_of(disk / "copy")
+        shutil.copy(path, disk / "copy")
+        shutil.copy(log_of(path), log_of(disk / "copy"))
+        file.close()
+        fill(disk)
+        with pytest.raises(ConfigError, match="the disk is full"):
+            read_rows(disk / "copy")
+        make_space(disk)
+        assert dump_of(disk / "copy") == whole
