@@ -329,6 +329,7 @@ async def test_the_command_arms_and_clears_faults() -> None:
         assert "nonsense" in err
         for wrong, told in (
             ("--symbol=NOPEUSDT", "its markets are "),
+            ("--symbol=NOPE", "its markets are "),
             ("--route=POST /nonsense", "its routes are spot@"),
         ):
             code, _, err = await cascade("sandbox", "fault", "frame_drop", wrong, *to)
