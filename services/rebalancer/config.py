@@ -289,7 +289,8 @@ def _check_given(config: RebalanceConfig, key: str) -> None:
     for asset in config.traded:
         if pick(given, asset) is None:
             raise ValueError(f"{key} leaves out {asset}: give it a number, 0 for none")
-        names = [name for name in spellings(asset) if name in given]
+        # A bare name is spelled one way only.
+        names = [name for name in dict.fromkeys(spellings(asset)) if name in given]
         if len(names) > 1:
             raise ValueError(f"{key} names {asset} twice ({', '.join(names)}): keep one")
     for market in given:

@@ -369,8 +369,7 @@ async def test_progress_of_another_venue_does_not_count(world):
     bus.publish_lossy(subjects.progress("risk"), Progress("risk", "elsewhere", T0_NS * 2))
     bus.publish_lossy(subjects.progress("nobody"), Progress("nobody", VENUE, T0_NS * 2))
     bus.publish_lossy(subjects.heartbeat("risk", "0"), beat("risk"))
-    await world.until(lambda: len(world.closed()) == 1)
-    assert service.report.waiting_for == ("risk",)
+    await world.until(lambda: len(world.closed()) == 1 and service.report.waiting_for == ("risk",))
 
 
 async def test_a_restarted_feed_waits_for_the_progress_that_it_has_not_heard(world):
