@@ -17,6 +17,7 @@ from services.backtest.wire_result import WireRebalance, WireResult
 from services.rebalancer import LiveRebalancer, RebalanceConfig
 from shared.errors import ConfigError, UnavailableError
 from shared.exchange import DualExchange, ExchangeConfig
+from shared.store.duck import open_store
 from shared.testing.nats import nats_binary
 from shared.testing.sandbox import Ledger, Sandbox, running_sandbox
 from tests.integration.supervisor.fakes import is_alive, until
@@ -32,6 +33,14 @@ PATIENCE_S = 150.0
 def reached(sandbox: Sandbox, **changes: object) -> dict[str, object]:
     told = {name: getattr(sandbox, name) for name in ("venue", "rest_url", "ws_url", "ws_api_url", "api_key", "secret")}
     return told | {"mode": "sandbox", "timeframe": "2s"} | changes
+
+
+def what_became(state: Path) -> list[object]:
+    """Return what became of the orders, for whoever reads a failure."""
+    with open_store(state / "store") as store:
+        refused = [(one.code, one.detail) for one in store.read_messages("order_refusals")]
+        events = [(one.instrument, one.state, one.reason) for one in store.read_messages("order_events")]
+    return [*refused, *events]
 
 
 def executed(ledger: Ledger) -> set[str]:
@@ -68,7 +77,7 @@ async def test_live_as_printed_trades_at_the_venue_through_the_services(
         assert isinstance(result, WireResult)
         assert [plan.direction for plan in seen] == ["allocate"]
         assert result.rebalances == tuple(seen)
-        assert seen[0].orders == 3
+        assert seen[0].orders == 3, what_became(tmp_path / "state")
         assert result.summary()
 
         ledger = await sandbox.admin.ledger()
@@ -251,8 +260,8 @@ def test_the_example_trades_at_its_sandbox(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "allocate the basket: 3 orders" in done.stdout
-    assert "Total return" in done.stdout
     (state,) = (tmp_path / "var").iterdir()
+    assert "allocate the basket: 3 orders" in done.stdout, what_became(state)
+    assert "Total return" in done.stdout
     assert state.name.startswith("sandbox-mexc-")
     assert len(journalled(state)) == 3
