@@ -182,7 +182,8 @@ class LiveMarketService:
             self._market,
             self._stack.assets,
             now_ns=self._now_ns,
-            timeout_s=self._config.candles_timeout_s,
+            # Prices of two bars ago are stale for risk: a short bar is rather called unproven than late.
+            timeout_s=min(self._config.candles_timeout_s, self._interval_ns / NANOSECONDS_PER_SECOND / 2),
             on_lost=self._ticks.on_lost,
             metrics=self._metrics,
             log=self._log,
