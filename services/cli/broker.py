@@ -7,7 +7,8 @@ Never: a server that listens beyond loopback, a service that creates streams.
 import asyncio
 from pathlib import Path
 
-from services.cli.supervisor.child import ProcessSpec, free_port
+from services.cli.supervisor.child import ProcessSpec
+from services.cli.supervisor.ports import free_port
 from services.cli.supervisor.probe import NatsProbe
 from shared.bus.nats import NatsBus
 from shared.bus.permissions import StrategyUser, roles

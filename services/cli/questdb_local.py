@@ -6,7 +6,8 @@ default password, a password in a command line.
 
 from pathlib import Path
 
-from services.cli.supervisor.child import ProcessSpec, free_port
+from services.cli.supervisor.child import ProcessSpec
+from services.cli.supervisor.ports import free_port
 from services.cli.supervisor.probe import questdb_ready
 from shared.config import Settings
 from shared.store.questdb.server import (

@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 from services.cli.broker import NAME as NATS
-from services.cli.supervisor.child import ProcessSpec, free_port
+from services.cli.supervisor.child import ProcessSpec
+from services.cli.supervisor.ports import free_port
 from shared.bus.server import seed_file
 from shared.config import Mode, Settings
 from shared.errors import ConfigError

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from services.cli.resolve import sandbox_defaults
-from services.cli.supervisor.child import free_port
+from services.cli.supervisor.ports import free_port
 from services.sandbox_exchange.config import NAME
 from services.sandbox_exchange.keys import write_key_files
 from shared.config import Settings, Tree

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
@@ -197,22 +196,3 @@ class Child:
         if self.process is not None and self.is_running:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self.process.pid, number)
-
-
-def port_is_free(port: int) -> bool:
-    """Tell whether a loopback TCP port can be bound now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def free_port(preferred: int, *, taken: frozenset[int] = frozenset(), tries: int = 200) -> int:
-    """Return `preferred` or the next free loopback port above it that is not in `taken`; raises OSError if none."""
-    for port in range(preferred, min(preferred + tries, 65_536)):
-        if port not in taken and port_is_free(port):
-            return port
-    raise OSError(f"no free port between {preferred} and {preferred + tries}")
