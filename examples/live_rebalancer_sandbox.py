@@ -26,7 +26,8 @@ async def main(told: dict, assets: list[str], plans: int | None = None) -> None:
     seen = []
 
     def tell(plan) -> None:
-        seen.append(plan)
+        # A plan whose orders were all refused (a book is still being fetched, say) is made again at a later bar.
+        seen.extend([plan] if plan.orders else [])
         print(f"{plan.direction} {plan.asset or 'the basket'}: {plan.orders} orders, cost {plan.cost_quote:.2f} USDT")
         if plans is not None and len(seen) >= plans:
             rebalancer.stop()

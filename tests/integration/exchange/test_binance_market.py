@@ -81,7 +81,8 @@ async def test_market_data_comes_over_several_sockets(sandbox: Sandbox) -> None:
     sink = RecordingSink()
     async with opened(sandbox, sink, Streams(bar_timeframe="1m")) as market:
         assert len(await sandbox.admin.sockets()) == 2
-        await until(lambda: bool(sink.trades) and len(sink.bbos) > 20 and len(sink.books) > 20)
+        await until(lambda: len(sink.bbos) > 20 and len(sink.books) > 20)
+        await until(lambda: any(trade.instrument == TOKEN for trade in sink.trades))
         await until(lambda: market.book(TOKEN) is not None and market.book(OTHER) is not None)
         assert sink.states(None) == [FeedState.LIVE]
         assert sink.states(TOKEN) == [FeedState.FROZEN, FeedState.LIVE]

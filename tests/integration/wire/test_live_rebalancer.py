@@ -65,7 +65,9 @@ async def test_live_as_printed_trades_at_the_venue_through_the_services(
         def tell(plan: object) -> None:
             assert isinstance(plan, WireRebalance)
             seen.append(plan)
-            rebalancer.stop()
+            # While a book is still being fetched risk refuses all; the plan is made again at a later bar.
+            if plan.orders:
+                rebalancer.stop()
 
         rebalancer = LiveRebalancer(
             exchange=exchange, assets=ASSETS, config=config, on_rebalance=tell, state_dir=tmp_path / "state"
@@ -75,9 +77,9 @@ async def test_live_as_printed_trades_at_the_venue_through_the_services(
         async with asyncio.timeout(PATIENCE_S):
             result = await rebalancer.run_forever()
         assert isinstance(result, WireResult)
-        assert [plan.direction for plan in seen] == ["allocate"]
+        assert {plan.direction for plan in seen} == {"allocate"}
         assert result.rebalances == tuple(seen)
-        assert seen[0].orders == 3, what_became(tmp_path / "state")
+        assert seen[-1].orders == 3, what_became(tmp_path / "state")
         assert result.summary()
 
         ledger = await sandbox.admin.ledger()
