@@ -56,7 +56,7 @@ async def test_live_as_printed_trades_at_the_venue_through_the_services(
     monkeypatch.setenv("CASCADE_REBALANCER__ENABLED", "false")
     monkeypatch.setenv("CASCADE_REPLAY", "nothing.csv")
     async with running_sandbox(venue, symbols=MARKETS, speed=60) as sandbox:
-        config = RebalanceConfig(upside_threshold=0.40, downside_threshold=0.35, bar_age_max_s=20)
+        config = RebalanceConfig(upside_threshold=0.40, downside_threshold=0.35, bar_age_max_s=20, cooldown_minutes=0.1)
         exchange = DualExchange.get_instance(reached(sandbox))
         await exchange.initialize(ASSETS)
         assert await sandbox.admin.sockets(), "the exchange was connected before"
@@ -65,7 +65,7 @@ async def test_live_as_printed_trades_at_the_venue_through_the_services(
         def tell(plan: object) -> None:
             assert isinstance(plan, WireRebalance)
             seen.append(plan)
-            # While a book is still being fetched risk refuses all; the plan is made again at a later bar.
+            # While a book is still being fetched risk refuses all; the plan is made again after the cooldown.
             if plan.orders:
                 rebalancer.stop()
 
