@@ -33,46 +33,36 @@ class Durable:
         self.cursor = cursor
         self.filters = filters
         self.attachment = 0
-        self._outstanding: dict[int, int] = {}
-        self._again: list[int] = []
+        self._outstanding: set[int] = set()
+        self._sent_before = cursor
 
     def attach(self) -> int:
-        """Take the consumer over: what was delivered and not acknowledged comes first again."""
+        """Take the consumer over: it goes on with the first delivery that was not acknowledged."""
         self.attachment += 1
-        self._again = sorted(self._outstanding, reverse=True)
+        self._sent_before = max(self.cursor, self._sent_before)
+        if self._outstanding:
+            self.cursor = min(self._outstanding)
+            self._outstanding.clear()
         return self.attachment
 
     @property
     def unacknowledged(self) -> int:
-        """Return how many deliveries are out, without those that wait to be delivered again."""
-        return len(self._outstanding) - len(self._again)
+        """Return how many deliveries are out."""
+        return len(self._outstanding)
 
     def next(self, stream: "MemoryStream") -> tuple[StoredFrame, int] | None:
-        """Return the next frame and how often it has been delivered, this time included."""
-        while self._again:
-            sequence = self._again.pop()
-            frame = stream.frames.get(sequence)
-            if frame is None:
-                del self._outstanding[sequence]
-                continue
-            return self._deliver(frame)
+        """Return the next frame and how often it has been delivered, this time included; 2 stands for more."""
         while self.cursor < stream.next_sequence:
             frame = stream.frames.get(self.cursor)
             self.cursor += 1
             if frame is not None and self._wants(frame.subject):
-                return self._deliver(frame)
+                self._outstanding.add(frame.sequence)
+                return frame, 2 if frame.sequence < self._sent_before else 1
         return None
 
     def ack(self, sequence: int) -> None:
         """Forget a delivery for good."""
-        self._outstanding.pop(sequence, None)
-        if sequence in self._again:
-            self._again.remove(sequence)
-
-    def _deliver(self, frame: StoredFrame) -> tuple[StoredFrame, int]:
-        times = self._outstanding.get(frame.sequence, 0) + 1
-        self._outstanding[frame.sequence] = times
-        return frame, times
+        self._outstanding.discard(sequence)
 
     def _wants(self, subject: str) -> bool:
         return not self.filters or any(subjects.matches(pattern, subject) for pattern in self.filters)

@@ -38,7 +38,6 @@ from shared.messages import AnyMessage, Message, decode, encode
 PIPELINE = 256
 LOOKUP_TIMEOUT_S = 5.0
 HISTORY_PAGE = 500
-BATCHED_LOOKUP_SINCE = (2, 11)
 
 
 class NatsBus:
@@ -269,9 +268,6 @@ class NatsBus:
         lookup = f"{api.API}.DIRECT.GET.{subjects.token(stream)}"
         wanted: dict[str, object] = {"seq": start_sequence, "next_by_subj": subject}
         await self._connection.reach(LOOKUP_TIMEOUT_S)
-        if self._connection.server_version < BATCHED_LOOKUP_SINCE:
-            found = await ask_until(self._connection, lookup, msgspec.json.encode(wanted), timeout_s=LOOKUP_TIMEOUT_S)
-            return [found] if _is_found(found) else []
         batch: list[Msg] = []
         payload = msgspec.json.encode({**wanted, "batch": size})
         end = await self._connection.request(lookup, payload, timeout_s=LOOKUP_TIMEOUT_S, batch=batch)

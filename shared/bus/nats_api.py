@@ -7,6 +7,8 @@ import msgspec
 
 from shared.errors import BusUnavailableError
 
+SERVER_VERSION_MIN = (2, 14, 0)
+
 API = "$JS.API"
 HEADER_ID = "Nats-Msg-Id"
 HEADER_EXPECTED = "Nats-Expected-Last-Subject-Sequence"
@@ -25,7 +27,6 @@ STATUS_NO_RESPONDER = "503"
 STATUS_HEARTBEAT = "100"
 
 ACK = b""
-NAK = b"-NAK"
 IN_PROGRESS = b"+WPI"
 
 ERROR_CONSUMER_NOT_FOUND = 10014
@@ -117,11 +118,6 @@ def place_of(reply: str) -> Place | None:
         )
     except ValueError:
         return None
-
-
-def ack_subject(stream: str, durable: str, stream_sequence: int, consumer_sequence: int) -> str:
-    """Return the subject that settles a delivery which another client received."""
-    return f"$JS.ACK.{stream}.{durable}.1.{stream_sequence}.{consumer_sequence}.0.0"
 
 
 def parse[T](kind: type[T], payload: bytes) -> T:

@@ -20,7 +20,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription as NatsSubscription
 
 from shared.bus.handling import Counters, Fatal
-from shared.bus.nats_api import HEADER_STATUS, STATUS_NO_RESPONDER
+from shared.bus.nats_api import HEADER_STATUS, SERVER_VERSION_MIN, STATUS_NO_RESPONDER
 from shared.bus.nats_watchdog import Watchdog
 from shared.bus.subjects import token
 from shared.errors import BusUnavailableError, ConfigError, InputError
@@ -89,14 +89,8 @@ class NatsConnection:
         """Tell whether frames pass now."""
         return self._client is not None and self._up.is_set() and self._client.is_connected
 
-    @property
-    def server_version(self) -> tuple[int, int]:
-        """Return the connected server's major and minor version."""
-        version = self._require().connected_server_version
-        return version.major, version.minor
-
     async def connect(self) -> None:
-        """Connect, trying for ever; raises ConfigError when the server refuses the credentials."""
+        """Connect, trying for ever; raises ConfigError when the server refuses the credentials or is too old."""
         if self._client is not None:
             return
         client = Client()
@@ -117,6 +111,11 @@ class NatsConnection:
                 await asyncio.wait({connecting})
                 # A cancelled attempt leaves its socket open.
                 await client.close()
+        version = client.connected_server_version
+        if (version.major, version.minor, version.patch) < SERVER_VERSION_MIN:
+            await client.close()
+            have, need = f"{version.major}.{version.minor}.{version.patch}", ".".join(map(str, SERVER_VERSION_MIN))
+            raise ConfigError(f"the server at {self._url} is nats-server {have}; Cascade needs {need} or later")
         self._client = client
         await client.subscribe(f"{self._inbox}.r.*", cb=self._on_answer)
         await client.subscribe(f"{self._inbox}.beat", cb=self.watchdog.hear)

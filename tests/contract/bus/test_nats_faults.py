@@ -13,7 +13,7 @@ from nats.aio.client import Client
 from shared.bus.nats import NatsBus
 from shared.bus.nats_connection import DeafError, NatsConnection
 from shared.bus.port import Delivery
-from shared.errors import BusUnavailableError
+from shared.errors import BusUnavailableError, ConfigError
 from shared.messages import Progress, encode
 from shared.testing.nats import RealNats
 from tests.contract.bus.conftest import SPECS, flush, note, until
@@ -357,3 +357,19 @@ async def test_a_stream_with_a_changed_configuration_is_updated(
     assert info.config.duplicate_window == 0.5
     await client.close()
     await bus.close()
+
+
+async def test_a_server_that_is_too_old_is_refused_with_its_version() -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"A","version":"2.13.9","max_payload":1048576,"headers":true}\r\n')
+        while line := await reader.readline():
+            if line.startswith(b"PING"):
+                writer.write(b"PONG\r\n")
+        writer.close()
+
+    old = await asyncio.start_server(greet, "127.0.0.1", 0)
+    port = old.sockets[0].getsockname()[1]
+    bus = NatsBus(f"nats://127.0.0.1:{port}", service="risk", on_fatal=print)
+    with pytest.raises(ConfigError, match=r"is nats-server 2\.13\.9; Cascade needs 2\.14\.0 or later"):
+        await asyncio.wait_for(bus.connect(), 10)
+    old.close()

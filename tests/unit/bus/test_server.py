@@ -25,7 +25,7 @@ def test_the_named_server_goes_before_path(tmp_path: Path, monkeypatch: pytest.M
     named, on_path = tmp_path / "named", tmp_path / "path"
     named.mkdir()
     on_path.mkdir()
-    wanted, other = fake_server(named, "nats-server: v2.12.0"), fake_server(on_path, "nats-server: v2.11.0")
+    wanted, other = fake_server(named, "nats-server: v2.14.0"), fake_server(on_path, "nats-server: v2.15.1")
     monkeypatch.setenv("PATH", f"{on_path}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("NATS_SERVER", raising=False)
     assert server.find_server() == other
@@ -48,10 +48,10 @@ def test_no_server_at_all_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_p
         server.find_server()
 
 
-@pytest.mark.parametrize("version", ["2.9.10", "2.9.25", "1.4.1"])
-def test_a_server_that_cannot_sync_is_refused(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("version", ["2.9.10", "2.13.9", "1.4.1"])
+def test_a_server_that_is_too_old_is_refused(version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NATS_SERVER", str(fake_server(tmp_path, f"nats-server: v{version}")))
-    with pytest.raises(ConfigError, match=f"{version}.*2.10.0.*sync_interval"):
+    with pytest.raises(ConfigError, match=f"{version}.*2.14.0.*sync_interval.*reset"):
         server.find_server()
 
 

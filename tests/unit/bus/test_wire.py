@@ -33,11 +33,6 @@ def test_another_subject_is_no_acknowledgement(reply: str) -> None:
     assert api.place_of(reply) is None
 
 
-def test_a_forged_acknowledgement_subject_reads_back() -> None:
-    place = api.place_of(api.ack_subject("ORDERS", "risk", 7, 9))
-    assert place == api.Place(stream_sequence=7, consumer_sequence=9, delivered=1)
-
-
 @given(payload=st.binary(max_size=60))
 def test_an_unreadable_answer_is_an_unavailable_bus(payload: bytes) -> None:
     try:
