@@ -20,15 +20,13 @@ REACHED = ("venue", "rest_url", "ws_url", "ws_api_url", "api_key", "secret")
 
 
 async def main(told: dict, assets: list[str], plans: int | None = None) -> None:
-    # The sandbox lives a minute in a second: an asset rests six seconds, a plan that was refused likewise.
-    config = RebalanceConfig(upside_threshold=0.40, downside_threshold=0.35, cooldown_minutes=0.1)
+    config = RebalanceConfig(upside_threshold=0.40, downside_threshold=0.35)
     exchange = DualExchange.get_instance({"mode": "sandbox", "timeframe": "5s", **{key: told[key] for key in REACHED}})
     await exchange.initialize(assets)
     seen = []
 
     def tell(plan) -> None:
-        # A plan whose orders were all refused (a book is still being fetched, say) is made again after the cooldown.
-        seen.extend([plan] if plan.orders else [])
+        seen.append(plan)
         print(f"{plan.direction} {plan.asset or 'the basket'}: {plan.orders} orders, cost {plan.cost_quote:.2f} USDT")
         if plans is not None and len(seen) >= plans:
             rebalancer.stop()

@@ -45,6 +45,7 @@ STATUS_INTERVAL_S = 1.0
 LIVE_AGAIN = 10
 RETRY_S, RETRY_MAX_S = 0.25, 30.0
 LOOK_S, LOOK_MAX_S = 0.02, 0.25
+FIRST_STEP_PATIENCE_S = 15.0
 
 Spawn = Callable[[Awaitable[None], str], asyncio.Task[None]]
 
@@ -206,6 +207,8 @@ class LiveMarketService:
         )
 
     async def _steps_forever(self) -> None:
+        if self._publisher.last is None and self._ticks.untradable:
+            await self._until_tradable()
         await self._catch_up()
         while not self._is_stopping:
             if self._builder.is_due(self._now_ns()):
@@ -215,6 +218,17 @@ class LiveMarketService:
                 continue
             left_s = (self._builder.next_close_ns - self._now_ns()) / NANOSECONDS_PER_SECOND
             await asyncio.sleep(max(LOOK_S, min(left_s, LOOK_MAX_S)))
+
+    async def _until_tradable(self) -> None:
+        """Wait for the books before the very first step: who decides on it orders at once, and would be refused."""
+        give_up_ns = self._now_ns() + int(FIRST_STEP_PATIENCE_S * NANOSECONDS_PER_SECOND)
+        while (waiting := self._ticks.untradable) and not self._is_stopping:
+            if self._now_ns() >= give_up_ns:
+                self._log.warning("first_step_not_tradable", markets=waiting)
+                break
+            await asyncio.sleep(LOOK_S)
+        self._builder.begin_at(self._now_ns() // self._interval_ns * self._interval_ns + self._interval_ns)
+        self._send_status()
 
     async def _catch_up(self) -> None:
         last = self._publisher.last

@@ -153,6 +153,11 @@ class Ticks:
                 # A venue sends its trades a moment after its quotes: those of that moment may be lost as well.
                 self._gap(name, self._seen_ns.get(name, 0) - TRADES_LAG_NS, reason or state.value)
 
+    @property
+    def untradable(self) -> dict[str, str]:
+        """Return why markets cannot be traded now: closed by the venue, or without a whole book."""
+        return {name: told.reason for name, told in self._told.items() if told.state is FeedState.FROZEN}
+
     def trust(self, instrument: str) -> Trust:
         """Return how far a market is trusted; what is frozen is not asked here."""
         told = self._told.get(instrument, Trust())

@@ -77,9 +77,9 @@ def check_version(binary: Path, version: tuple[int, int, int]) -> None:
     if version < api.SERVER_VERSION_MIN:
         have, need = (".".join(map(str, numbers)) for numbers in (version, api.SERVER_VERSION_MIN))
         raise ConfigError(
-            f"{binary} is nats-server {have}, and orders need at least {need}, which writes each message to disk before "
-            "acknowledging it (sync_interval) and sets a consumer back to what nobody handled (reset): install a newer "
-            "one, or point NATS_SERVER at it"
+            f"{binary} is nats-server {have}, and orders need at least {need}, which writes each message to disk "
+            "before acknowledging it (sync_interval) and sets a consumer back to what nobody handled (reset): install "
+            "a newer one, or point NATS_SERVER at it"
         )
 
 

@@ -48,6 +48,10 @@ class StepBuilder:
         """Return the time at which the next step closes."""
         return self._next_close_ns
 
+    def begin_at(self, close_ns: int) -> None:
+        """Let the first step close at `close_ns`, if that is later; call before one has closed."""
+        self._next_close_ns = max(close_ns, self._next_close_ns)
+
     @property
     def late_trades(self) -> dict[str, int]:
         """Return how many trades of each market came after their bar was closed."""

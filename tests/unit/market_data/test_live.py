@@ -1,21 +1,7 @@
 """A live market: ticks out as they come, steps at their time, nothing invented and nothing passed over in silence."""
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-
 import msgspec
-import pytest
-import structlog
-from prometheus_client import generate_latest
 
-from services.market_data.config import MarketDataConfig
-from services.market_data.live import LiveMarketService
-from shared.bus import subjects
-from shared.bus.memory import MemoryBroker, MemoryBus
-from shared.bus.port import Delivery
-from shared.bus.streams import BUCKETS, MD_BARS, STREAMS
-from shared.clock import monotonic_ns
-from shared.config import StackConfig
 from shared.exchange.binance.feed import MarketFeed as BinanceFeed
 from shared.exchange.binance.frames import TradeFrame
 from shared.exchange.port import Streams
@@ -24,123 +10,11 @@ from shared.messages import (
     BarsClosed,
     Bbo,
     BookSnapshot,
-    Command,
-    CommandReply,
     FeedState,
     InstrumentDefinition,
-    MarketStatus,
-    Message,
     TradeBatch,
 )
-from shared.metrics import Metrics
-from shared.testing.fake_market import FakeVenueMarket
-
-S = 1_000_000_000
-T0 = 1_800_000_000 * S
-ONE, TWO = "A-USDT", "B-USDT"
-CONFIG = MarketDataConfig(candles_timeout_s=0.5)
-PATIENCE_S = 10.0
-
-
-class Live:
-    """Run the service over a memory bus with a clock of the test's own."""
-
-    def __init__(self, timeframe: str = "1m") -> None:
-        self.now_ns = T0
-        self.stack = StackConfig(assets=(ONE, TWO), timeframe=timeframe)
-        self.broker = MemoryBroker()
-        self.bus = MemoryBus(self.broker)
-        self.market = FakeVenueMarket()
-        self.heard: list[Message] = []
-        self.failed: list[BaseException] = []
-        self.tasks: list[asyncio.Task[None]] = []
-        self.metrics = Metrics("market_data")
-        self.service: LiveMarketService | None = None
-
-    async def open(self) -> None:
-        await self.bus.connect()
-        await self.bus.bootstrap(STREAMS, BUCKETS)
-
-        async def hear(delivery: Delivery) -> None:
-            self.heard.append(delivery.message)
-
-        await self.bus.subscribe("md.>", hear)
-
-    async def start(self, config: MarketDataConfig = CONFIG) -> None:
-        self.metrics = Metrics("market_data")
-        self.service = LiveMarketService(
-            self.bus, self.market, self.stack, config,
-            spawn=self._spawn, metrics=self.metrics, log=structlog.get_logger(), read_wall_ns=lambda: self.now_ns,
-        )  # fmt: skip
-        await self.service.start()
-
-    async def kill(self) -> None:
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        for subscription in [] if self.service is None else self.service._subscriptions:
-            await subscription.stop()
-        self.tasks, self.market = [], FakeVenueMarket()
-
-    async def at(self, second: float) -> None:
-        self.now_ns = T0 + int(second * S)
-        await asyncio.sleep(0)
-
-    def trade(self, name: str, second: float, price: float = 2.0, *, count: int = 1, skip: int = 0) -> None:
-        self.now_ns = max(self.now_ns, T0 + int(second * S))
-        self.market.trade(name, T0 + int(second * S), price, count=count, skip=skip)
-
-    async def steps(self, count: int) -> list[BarsClosed]:
-        await self.until(lambda: len(self.of(BarsClosed)) >= count)
-        return self.of(BarsClosed)
-
-    def of[M: Message](self, kind: type[M]) -> list[M]:
-        return [message for message in self.heard if isinstance(message, kind)]
-
-    async def until(self, done: Callable[[], bool]) -> None:
-        give_up_ns = monotonic_ns() + PATIENCE_S * S
-        while not done():
-            assert not self.failed, self.failed
-            assert monotonic_ns() < give_up_ns, [type(one).__name__ for one in self.heard]
-            await asyncio.sleep(0.005)
-
-    async def ask(self, verb: str, arguments: str = "{}") -> CommandReply:
-        command = Command(verb, "alex", "because", f"c-{len(self.heard)}", arguments, 0)
-        reply = await self.bus.request(subjects.command("market_data", verb), command, timeout_s=5)
-        assert isinstance(reply, CommandReply)
-        return reply
-
-    def shown(self) -> str:
-        return generate_latest(self.metrics.registry).decode()
-
-    def status(self, name: str | None) -> MarketStatus:
-        unknown = MarketStatus("mexc", name, FeedState.ENDED, "", 0)
-        return [unknown, *(one for one in self.of(MarketStatus) if one.instrument == name)][-1]
-
-    def _spawn(self, work: object, name: str) -> asyncio.Task[None]:
-        async def run() -> None:
-            try:
-                await work  # type: ignore[misc]
-            except Exception as error:
-                self.failed.append(error)
-                raise
-
-        self.tasks.append(asyncio.create_task(run(), name=name))
-        return self.tasks[-1]
-
-
-def candle(name: str, second: int, close: float = 2.5, volume: float = 3.0) -> Bar:
-    start = T0 + second * S
-    return Bar("mexc", name, "1m", start, start + 60 * S, 2.0, 3.0, 1.0, close, volume, 7.5, start, 1)
-
-
-@pytest.fixture
-async def live() -> AsyncIterator[Live]:
-    one = Live()
-    await one.open()
-    yield one
-    await one.kill()
-    assert one.failed == []
+from tests.unit.market_data.live_rig import ONE, T0, TWO, Live, S, candle
 
 
 async def test_bars_are_built_from_trades_and_closed_in_order(live: Live) -> None:
@@ -157,32 +31,6 @@ async def test_bars_are_built_from_trades_and_closed_in_order(live: Live) -> Non
     assert (bar.open, bar.high, bar.close, bar.volume) == (63.0, 121.0, 121.0, 3.0)
     kinds = [type(one) for one in live.heard if isinstance(one, Bar | BarsClosed)]
     assert kinds == [BarsClosed, Bar, Bar, BarsClosed]
-
-
-async def test_the_first_interval_was_not_seen_whole_so_it_is_the_venues_candle(live: Live) -> None:
-    await live.at(20)
-    live.market.candles = {ONE: [candle(ONE, 0)]}
-    await live.start()
-    live.trade(ONE, 30, 2.7)
-    live.trade(TWO, 30, 2.7)
-    await live.at(61)
-    (first,) = await live.steps(1)
-    assert (first.instruments, first.missing) == ((ONE,), (TWO,))
-    (bar,) = live.of(Bar)
-    assert (bar.close, bar.volume, bar.instrument) == (2.5, 3.0, ONE)
-
-
-async def test_without_fitting_candles_the_first_step_is_the_first_whole_one() -> None:
-    live = Live("15s")
-    await live.open()
-    await live.at(20)
-    await live.start()
-    live.trade(ONE, 31)
-    live.trade(TWO, 31)
-    await live.at(46)
-    (first,) = await live.steps(1)
-    assert (first.close_time_ns, first.instruments) == (T0 + 45 * S, (ONE, TWO))
-    await live.kill()
 
 
 async def test_a_market_without_trades_is_missing_and_its_price_is_not_repeated(live: Live) -> None:
@@ -306,39 +154,6 @@ async def test_a_changed_grid_is_announced_before_the_next_step(live: Live) -> N
     assert places[-2:] == [InstrumentDefinition, BarsClosed]
 
 
-async def test_a_restart_goes_on_after_the_last_step_and_tells_what_it_missed(live: Live) -> None:
-    live.market.candles = {name: [candle(name, 0)] for name in (ONE, TWO)}
-    await live.start()
-    await live.at(62)
-    await live.steps(1)
-    await live.kill()
-    live.market.candles = {ONE: [candle(ONE, 60), candle(ONE, 180)], TWO: [candle(TWO, 180)]}
-    await live.at(250)
-    await live.start()
-    steps = await live.steps(4)
-    assert [one.step for one in steps] == [1, 2, 3, 4]
-    assert [(one.close_time_ns - T0) // S for one in steps] == [60, 120, 180, 240]
-    assert [one.missing for one in steps[1:]] == [(TWO,), (ONE, TWO), ()]
-    await live.at(301)
-    assert (await live.steps(5))[4].close_time_ns == T0 + 300 * S
-    stored = [one.message for one in await live.bus.history(MD_BARS, f"md.bar.1m.mexc.{ONE}", limit=100)]
-    times = [one.close_time_ns for one in stored if isinstance(one, Bar)]
-    assert times == sorted(set(times))
-
-
-async def test_after_a_very_long_time_the_oldest_steps_are_passed_over_and_counted(live: Live) -> None:
-    live.market.candles = {name: [candle(name, 0)] for name in (ONE, TWO)}
-    await live.start()
-    await live.at(62)
-    await live.steps(1)
-    await live.kill()
-    await live.at(60 * 20 + 1)
-    await live.start(MarketDataConfig(catch_up_steps_max=3))
-    steps = await live.steps(4)
-    assert [(one.close_time_ns - T0) // 60 // S for one in steps] == [1, 18, 19, 20]
-    assert "cascade_market_data_steps_skipped_total 16.0" in live.shown()
-
-
 async def test_a_jump_freezes_the_market_until_it_is_released(live: Live) -> None:
     live.market.candles = {name: [candle(name, 0)] for name in (ONE, TWO)}
     await live.start()
@@ -421,10 +236,3 @@ async def test_own_bars_are_compared_with_the_venues(live: Live) -> None:
     assert 'bars_checked_total{result="same"} 1.0' in live.shown()
     assert 'bars_checked_total{result="different"} 1.0' in live.shown()
     await live.until(lambda: "differs from the venue's candle" in live.status(None).reason)
-
-
-async def test_a_venue_that_does_not_answer_at_first_is_waited_for(live: Live) -> None:
-    live.market.failures = 2
-    await live.start()
-    assert live.market.sink is not None
-    await live.until(lambda: bool(live.of(MarketStatus)))

@@ -9,7 +9,7 @@ from services.market_data import proof
 from services.market_data.config import MarketDataConfig
 from shared.exchange.port import Recovered
 from shared.messages import Bar, BarsClosed, FeedState, Side, Trade, TradeBatch
-from tests.unit.market_data.test_live import ONE, T0, TWO, Live, S, candle
+from tests.unit.market_data.live_rig import ONE, T0, TWO, Live, S, candle
 
 CONFIG = MarketDataConfig(candles_timeout_s=0.5)
 
