@@ -26,24 +26,24 @@ from services.market_data.core.venue_candles import candle_of, is_other
 from services.market_data.desk import FeedReport, OperatorDesk
 from services.market_data.guard import QualityGuard
 from services.market_data.live_feed import LiveFeed
+from services.market_data.live_status import Announcer
+from services.market_data.patience import RETRY_MAX_S, RETRY_S, until_answered
 from services.market_data.proof import Proof
 from services.market_data.publisher import StepPublisher
 from services.market_data.ticks import Ticks
 from services.market_data.venue_bars import VenueBars
-from shared.bus import subjects
 from shared.bus.port import Bus, Subscription
 from shared.clock import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, wall_ns
 from shared.config import StackConfig, timeframe_ns
 from shared.domain.bars import ClosedBar
-from shared.errors import BusUnavailableError, UnavailableError
+from shared.errors import BusUnavailableError
 from shared.exchange.port import Streams, VenueMarket
 from shared.logs import Log
-from shared.messages import FeedState, Instrument, MarketStatus
+from shared.messages import FeedState, Instrument
 from shared.metrics import Metrics
+from shared.pauses import PauseWatch, told
 
 STATUS_INTERVAL_S = 1.0
-LIVE_AGAIN = 10
-RETRY_S, RETRY_MAX_S = 0.25, 30.0
 LOOK_S, LOOK_MAX_S = 0.02, 0.25
 FIRST_STEP_PATIENCE_S = 15.0
 
@@ -64,6 +64,7 @@ class LiveMarketService:
         metrics: Metrics,
         log: Log,
         read_wall_ns: Callable[[], int] = wall_ns,
+        read_pause_ns: Callable[[], int] = wall_ns,
         on_detail: Callable[[str], None] | None = None,
     ) -> None:
         self._bus, self._market, self._stack, self._config = bus, market, stack, config
@@ -71,6 +72,8 @@ class LiveMarketService:
         self._wall_ns, self._on_detail = read_wall_ns, on_detail
         self._venue, self._interval_ns = stack.venue, timeframe_ns(stack.timeframe)
         self._guard = QualityGuard(bus, stack.venue, config.limits, metrics=metrics, log=log)
+        self._announcer = Announcer(bus, stack.venue, self._guard)
+        self._pauses, self._pause_s = PauseWatch(every_s=STATUS_INTERVAL_S, now_ns=read_pause_ns), 0.0
         self._desk = OperatorDesk(bus, self._release, lambda: self.report, log=log, read_wall_ns=read_wall_ns)
         self._bars = VenueBars(
             market, stack.timeframe, self._interval_ns, timeout_s=config.candles_timeout_s, metrics=metrics, log=log
@@ -83,7 +86,6 @@ class LiveMarketService:
         self._unproven: dict[str, str] = {}
         self._late: dict[str, int] = {}
         self._is_stopping = self._is_redefined = False
-        self._told_live: dict[str, int] = {}
         self._subscriptions: list[Subscription] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._steps = metrics.counter("steps_published", "Steps that are complete in the stream")
@@ -128,7 +130,9 @@ class LiveMarketService:
 
     async def start(self) -> None:
         """Learn the markets, find where the stream ends, listen; however long the venue does not answer."""
-        instruments = await self._until_answered(lambda: self._market.instruments(self._stack.assets), "instruments")
+        instruments = await until_answered(
+            lambda: self._market.instruments(self._stack.assets), "instruments", self._log
+        )
         self._feed = LiveFeed(self._venue, self._stack.mode.value, self._stack.timeframe, instruments)
         self._publisher = StepPublisher(self._bus, self._feed, self._venue)
         await self._publisher.recover()
@@ -138,12 +142,14 @@ class LiveMarketService:
         if not self._market.counts_trades:
             self._proof = self._ticks.proof = self._make_proof()
         streams = Streams(book_levels=self._config.book_levels, bar_timeframe=self._bars.stream_timeframe)
-        await self._until_answered(lambda: self._market.open(self._stack.assets, streams, self._ticks), "streams")
+        await until_answered(lambda: self._market.open(self._stack.assets, streams, self._ticks), "streams", self._log)
         self._builder = self._ticks.builder = self._make_builder()
         if self._proof is not None:
             self._proof.begin(self._builder, self._builder.next_close_ns - self._interval_ns)
         self._subscriptions = await self._desk.open()
         self._log.info("feed", feed=self._feed.description, next_step=self._publisher.next_number)
+        # However long the venue did not answer, that was no pause.
+        self._pauses.look()
         self._tasks = [
             self._spawn(self._steps_forever(), "steps"),
             self._spawn(self._report_forever(), "status"),
@@ -194,10 +200,10 @@ class LiveMarketService:
         """Begin with the interval that runs now; what of it was not seen must come from the venue's lists."""
         now_ns, last = self._now_ns(), self._publisher.last
         first_ns = now_ns // self._interval_ns * self._interval_ns + self._interval_ns
-        if last is None and not self._bars.is_possible and self._proof is None:
-            first_ns += self._interval_ns
         if last is not None:
             first_ns = max(first_ns, last.close_time_ns + self._interval_ns)
+        elif not self._bars.is_possible and self._proof is None:
+            first_ns += self._interval_ns
         return StepBuilder(
             self._stack.assets,
             self._interval_ns,
@@ -211,6 +217,10 @@ class LiveMarketService:
             await self._until_tradable()
         await self._catch_up()
         while not self._is_stopping:
+            self._look_for_pause()
+            if self._pause_s:
+                await self._after_pause()
+                continue
             if self._builder.is_due(self._now_ns()):
                 if self._proof is not None:
                     await self._proof.prove(self._builder.next_close_ns)
@@ -227,8 +237,27 @@ class LiveMarketService:
                 self._log.warning("first_step_not_tradable", markets=waiting)
                 break
             await asyncio.sleep(LOOK_S)
-        self._builder.begin_at(self._now_ns() // self._interval_ns * self._interval_ns + self._interval_ns)
+        self._builder.skip_to(self._now_ns())
         self._send_status()
+
+    def _look_for_pause(self) -> None:
+        """Distrust every market from its last trade on when this computer slept: a dead connection says nothing."""
+        if pause_s := self._pauses.look():
+            self._pause_s = pause_s
+            self._log.warning("paused", reason=told(pause_s))
+            self._ticks.on_status(None, FeedState.STALE, told(pause_s))
+            self._market.reconnect(told(pause_s))
+
+    async def _after_pause(self) -> None:
+        """Go on with the step that runs now; the ones that were slept through are the venue's candles."""
+        self._pause_s = 0.0
+        asking = asyncio.ensure_future(until_answered(self._market.measure_clock, "clock", self._log))
+        while not asking.done() and not self._is_stopping:
+            await asyncio.wait([asking], timeout=LOOK_MAX_S)
+        asking.cancel()
+        if not self._is_stopping:
+            self._builder.skip_to(self._now_ns())
+            await self._catch_up()
 
     async def _catch_up(self) -> None:
         last = self._publisher.last
@@ -274,7 +303,8 @@ class LiveMarketService:
         for name, reason in unproven.items():
             self._unproven_bars.inc()
             self._log.warning("bar_unproven", instrument=name, close_time_ns=close_ns, reason=reason)
-            self._send(name, self._ticks.trust(name).state, _unproven_text(close_ns, reason), self._now_ns())
+            state, text = self._ticks.trust(name).state, _unproven_text(close_ns, reason)
+            self._announcer.send(name, state, text, self._now_ns())
         self._unproven = {name: _unproven_text(close_ns, reason) for name, reason in unproven.items()}
         candles = await self._publish(close_ns, bars)
         for candle in candles:
@@ -347,44 +377,16 @@ class LiveMarketService:
 
     async def _report_forever(self) -> None:
         while True:
+            self._look_for_pause()
             self._note_late()
             self._send_status()
             await asyncio.sleep(STATUS_INTERVAL_S)
 
     def _send_status(self) -> None:
-        """Say how the venue does, and each market that is not live; one that is live now and then."""
-        report, now_ns = self.report, self._now_ns()
-        self._send(None, report.state, report.reason, now_ns)
-        # A market that was released once may be halted by the venue now: it is not said to be live in between.
-        self._guard.send_status(now_ns, untrusted=report.stale)
-        for one in self._feed.instruments:
-            name = one.symbol
-            if name in report.frozen:
-                self._told_live.pop(name, None)
-            elif name in report.stale:
-                self._told_live.pop(name, None)
-                self._send(name, self._ticks.trust(name).state, report.stale[name], now_ns)
-            else:
-                told = self._told_live.get(name, 0)
-                self._told_live[name] = (told + 1) % LIVE_AGAIN
-                if not told:
-                    self._send(name, FeedState.LIVE, report.unproven.get(name, ""), now_ns)
+        report, markets = self.report, [one.symbol for one in self._feed.instruments]
+        self._announcer.send_all(report, markets, self._ticks.trust, self._now_ns())
         if self._on_detail is not None:
             self._on_detail(f"{report.feed}: {report.reason}")
-
-    def _send(self, instrument: str | None, state: FeedState, reason: str, at_ns: int) -> None:
-        status = MarketStatus(self._venue, instrument, state, reason, at_ns)
-        self._bus.publish_lossy(subjects.status(self._venue), status)
-
-    async def _until_answered[T](self, ask: Callable[[], Awaitable[T]], what: str) -> T:
-        delay_s = RETRY_S
-        while True:
-            try:
-                return await ask()
-            except (UnavailableError, TimeoutError, OSError) as error:
-                self._log.warning("venue_unavailable", what=what, error=repr(error), retry_s=round(delay_s, 1))
-            await asyncio.sleep(delay_s * random.uniform(0.5, 1.0))
-            delay_s = min(delay_s * 2, RETRY_MAX_S)
 
     def _now_ns(self) -> int:
         """Return the venue's time."""

@@ -345,6 +345,14 @@ class VenueMarket(Protocol):
         """Return how far the venue's clock is ahead of ours, as measured last."""
         ...
 
+    async def measure_clock(self) -> None:
+        """Measure the offset anew. Raises UnavailableError."""
+        ...
+
+    def reconnect(self, reason: str) -> None:
+        """Give up every connection of the streams, and make new ones: they may be dead without a sign."""
+        ...
+
     async def close(self) -> None:
         """Let go of every connection; closing twice is no error."""
         ...

@@ -25,6 +25,7 @@ class FakeVenueMarket:
         self.candles: dict[str, list[Bar]] = {}
         self.asked: list[tuple[str, str, int, int]] = []
         self.is_closed = False
+        self.reconnects: list[str] = []
         self.is_counted = True
         self.listed: dict[str, list[Trade]] = {}
         self.lost: set[str] = set()
@@ -77,6 +78,14 @@ class FakeVenueMarket:
     def clock_offset_ns(self) -> int:
         """Return 0: the clocks agree."""
         return 0
+
+    async def measure_clock(self) -> None:
+        """Answer, or fail as the test says."""
+        self._check()
+
+    def reconnect(self, reason: str) -> None:
+        """Remember it."""
+        self.reconnects.append(reason)
 
     async def close(self) -> None:
         """Remember it."""

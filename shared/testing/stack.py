@@ -114,11 +114,11 @@ class StackRun:
         self.until(lambda: self._is_back(name, pid), what=f"{name} is back")
 
     def until(self, condition: Callable[[], bool], *, what: str) -> None:
-        """Poll until the condition holds; fails with the supervisor's log."""
+        """Poll until the condition holds; fails with the supervisor's log, at once when it has ended by itself."""
         deadline = time.monotonic() + PATIENCE_S
         while not condition():
-            if time.monotonic() > deadline:
-                pytest.fail(f"never happened: {what}\n{self.log()[-4_000:]}")
+            if time.monotonic() > deadline or (self.process.poll() is not None and not condition()):
+                pytest.fail(f"never happened: {what} (exit code {self.process.poll()})\n{self.log()[-4_000:]}")
             time.sleep(0.05)
 
     def is_ready(self) -> bool:

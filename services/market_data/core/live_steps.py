@@ -48,9 +48,9 @@ class StepBuilder:
         """Return the time at which the next step closes."""
         return self._next_close_ns
 
-    def begin_at(self, close_ns: int) -> None:
-        """Let the first step close at `close_ns`, if that is later; call before one has closed."""
-        self._next_close_ns = max(close_ns, self._next_close_ns)
+    def skip_to(self, now_ns: int) -> None:
+        """Let the step that runs at `now_ns` close next, however many that passes over."""
+        self._next_close_ns = max((now_ns // self._interval_ns + 1) * self._interval_ns, self._next_close_ns)
 
     @property
     def late_trades(self) -> dict[str, int]:

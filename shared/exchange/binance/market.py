@@ -183,6 +183,16 @@ class BinanceMarket:
         """Return how far the venue's clock is ahead of ours, as measured last."""
         return self._rest.clock.offset_ns
 
+    async def measure_clock(self) -> None:
+        """Measure the offset anew. Raises UnavailableError."""
+        await self._rest.start()
+        await self._rest.clock.measure()
+
+    def reconnect(self, reason: str) -> None:
+        """Give up every connection of the streams, and make new ones: they may be dead without a sign."""
+        for socket in self._sockets:
+            socket.fail(reason)
+
     async def close(self) -> None:
         """Let go of every connection; closing twice is no error."""
         tasks = [*self._syncing.values(), *self._watching]

@@ -4,8 +4,8 @@ In: a venue's words (`Wire`), an address. Out: its frames, and whether it is up,
 Never: a socket trusted because TCP says so, a frame kept back, two reconnects at once, a wait without an end.
 
 A connection is up when the wire says `is_settled`: everything that it asked for was acknowledged. It is given up when
-that takes too long, when a ping is not answered, when nothing comes, when the wire calls `fail`, and, ahead of the
-venue's own cut, when it is old.
+that takes too long, when a ping is not answered, when nothing comes, when the wire calls `fail`, when this computer
+slept, and, ahead of the venue's own cut, when it is old.
 """
 
 import asyncio
@@ -16,9 +16,10 @@ from typing import Protocol
 import aiohttp
 import msgspec
 
-from shared.clock import NANOSECONDS_PER_SECOND, monotonic_ns
+from shared.clock import NANOSECONDS_PER_SECOND, monotonic_ns, wall_ns
 from shared.errors import UnavailableError
 from shared.exchange.live.retry import full_jitter_s
+from shared.pauses import PauseWatch, told
 
 FRAME_BYTES_MAX = 32 * 1024 * 1024
 CLOSE_TIMEOUT_S = 1.0
@@ -78,9 +79,10 @@ class LiveSocket:
     def __init__(
         self, name: str, address: Callable[[], Awaitable[str]], wire: Wire, session: aiohttp.ClientSession,
         timings: Timings, *, random: Random, now_ns: Callable[[], int] = monotonic_ns,
+        read_wall_ns: Callable[[], int] = wall_ns,
     ) -> None:  # fmt: skip
         self.name, self._address, self._wire, self._session = name, address, wire, session
-        self._timings, self._random, self._now_ns = timings, random, now_ns
+        self._timings, self._random, self._now_ns, self._wall_ns = timings, random, now_ns, read_wall_ns
         self._task: asyncio.Task[None] | None = None
         self._socket: aiohttp.ClientWebSocketResponse | None = None
         self._settled = asyncio.Event()
@@ -220,7 +222,11 @@ class LiveSocket:
         timings = self._timings
         age_max_s = timings.age_max_s * (1.0 - AGE_SPREAD * self._random.random())
         tick_s = min(timings.ack_s, timings.ping_every_s, timings.pong_s, timings.idle_max_s, age_max_s) / 4
+        pauses = PauseWatch(every_s=tick_s, now_ns=self._wall_ns)
         while self._fault is None:
+            if pause_s := pauses.look():
+                # Neither its end nor an unanswered ping may have been noticed.
+                return told(pause_s)
             now_ns = self._now_ns()
             age_s = _seconds(now_ns - since_ns)
             if not self.is_up and age_s > timings.ack_s:

@@ -135,11 +135,17 @@ async def test_snapshot_of_another_moment_is_met_with_the_diffs(
     check_books(sink)
 
 
-async def test_cut_socket_makes_the_market_stale_and_heals(sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("how", ["killed", "slept"])
+async def test_cut_socket_makes_the_market_stale_and_heals(sandbox: Sandbox, how: str) -> None:
     sink = RecordingSink()
     async with opened(sandbox, sink) as market:
         await until(lambda: market.book(TOKEN) is not None)
-        await sandbox.admin.kill_sockets()
+        if how == "killed":
+            await sandbox.admin.kill_sockets()
+        else:
+            market.reconnect("this computer slept")
+            await market.measure_clock()
+            assert abs(market.clock_offset_ns()) < 1_000_000_000
         await until(lambda: FeedState.STALE in sink.states(TOKEN))
         await until(lambda: market.book(TOKEN) is not None and market.book(OTHER) is not None)
         assert sink.states(None) == [FeedState.LIVE, FeedState.STALE, FeedState.LIVE]

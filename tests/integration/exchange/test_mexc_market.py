@@ -124,6 +124,18 @@ async def test_a_book_of_a_dead_socket_is_not_served_and_comes_back(sandbox: San
         assert (None, FeedState.LIVE) in [one[:2] for one in sink.statuses[stale:]]
 
 
+async def test_told_to_reconnect_it_makes_every_connection_anew_and_the_book_comes_back(sandbox: Sandbox) -> None:
+    async with market_of(sandbox, BOOK_ONLY) as (market, sink):
+        await becomes_true(market, sandbox)
+        before = len(sink.statuses)
+        market.reconnect("this computer slept")
+        await until(lambda: (None, FeedState.LIVE) in [one[:2] for one in sink.statuses[before:]])
+        assert sink.statuses[before] == (TOKEN, FeedState.STALE, "this computer slept")
+        await becomes_true(market, sandbox)
+        await market.measure_clock()
+        assert abs(market.clock_offset_ns()) < 1_000_000_000
+
+
 async def test_a_refused_subscription_is_asked_for_again(sandbox: Sandbox) -> None:
     await sandbox.admin.arm("subscribe_refused", times=1)
     async with market_of(sandbox, Streams(), ack_timeout_s=5.0) as (market, _):

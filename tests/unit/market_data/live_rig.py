@@ -38,6 +38,8 @@ class Live:
 
     def __init__(self, timeframe: str = "1m") -> None:
         self.now_ns = T0
+        # A test's clock moves by leaps; only `sleep` is a pause.
+        self.slept_ns = 0
         self.stack = StackConfig(assets=(ONE, TWO), timeframe=timeframe)
         self.broker = MemoryBroker()
         self.bus = MemoryBus(self.broker)
@@ -61,7 +63,8 @@ class Live:
         self.metrics = Metrics("market_data")
         self.service = LiveMarketService(
             self.bus, self.market, self.stack, config,
-            spawn=self._spawn, metrics=self.metrics, log=structlog.get_logger(), read_wall_ns=lambda: self.now_ns,
+            spawn=self._spawn, metrics=self.metrics, log=structlog.get_logger(),
+            read_wall_ns=lambda: self.now_ns, read_pause_ns=lambda: self.slept_ns,
         )  # fmt: skip
         await self.service.start()
 
@@ -76,6 +79,11 @@ class Live:
     async def at(self, second: float) -> None:
         self.now_ns = T0 + int(second * S)
         await asyncio.sleep(0)
+
+    def sleep(self, seconds: float) -> None:
+        """Let the computer sleep: its clock moves on, nothing else does."""
+        self.now_ns += int(seconds * S)
+        self.slept_ns += int(seconds * S)
 
     def trade(self, name: str, second: float, price: float = 2.0, *, count: int = 1, skip: int = 0) -> None:
         self.now_ns = max(self.now_ns, T0 + int(second * S))

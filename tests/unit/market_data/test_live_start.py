@@ -131,3 +131,58 @@ async def test_a_venue_that_does_not_answer_at_first_is_waited_for(live: Live) -
     await live.start()
     assert live.market.sink is not None
     await live.until(lambda: bool(live.of(MarketStatus)))
+
+
+async def test_a_computer_that_slept_passes_no_half_bar_off_as_whole_and_asks_for_what_it_missed(live: Live) -> None:
+    live.market.candles = {name: [candle(name, second) for second in range(0, 600, 60)] for name in (ONE, TWO)}
+    await live.start()
+    for name in (ONE, TWO):
+        live.trade(name, 61)
+    await live.steps(1)
+    for name in (ONE, TWO):
+        live.trade(name, 70)
+    live.sleep(300)
+    steps = await live.steps(6)
+    assert [one.close_time_ns for one in steps] == [T0 + second * S for second in range(60, 361, 60)]
+    assert all(one.instruments == (ONE, TWO) for one in steps[1:])
+    bars = [one for one in live.of(Bar) if one.instrument == ONE and one.open_time_ns > T0]
+    assert [one.close for one in bars] == [2.5] * 5, "the venue's candles, not the trades of ten seconds"
+    spans = [end - start for name, _, start, end in live.market.asked if name == ONE]
+    assert max(spans) == 300 * S, "asked for together"
+    assert live.market.reconnects == ["this computer slept for 300 s, or its clock was set"]
+
+
+async def test_a_connection_that_died_while_the_computer_slept_is_not_trusted_until_it_is_a_new_one(live: Live) -> None:
+    live.market.candles = {name: [candle(name, second) for second in range(0, 300, 60)] for name in (ONE, TWO)}
+    await live.start()
+    for name in (ONE, TWO):
+        live.trade(name, 62)
+    await live.steps(1)
+    live.sleep(20)
+    await live.until(lambda: live.status(ONE).state is FeedState.STALE)
+    assert "slept for 20 s" in live.status(ONE).reason
+    assert live.market.sink is not None
+    live.market.sink.on_status(None, FeedState.LIVE, "")
+    for name in (ONE, TWO):
+        live.trade(name, 90)
+    await live.until(lambda: live.status(ONE).state is FeedState.LIVE)
+    await live.at(121)
+    assert (await live.steps(2))[1].instruments == (ONE, TWO)
+    for name in (ONE, TWO):
+        live.trade(name, 130, 4.0)
+    await live.at(181)
+    await live.steps(3)
+    closes = {one.open_time_ns: one.close for one in live.of(Bar) if one.instrument == ONE}
+    assert closes[T0 + 60 * S] == 2.5, "the venue's candle"
+    assert closes[T0 + 120 * S] == 4.0, "our own again"
+
+
+async def test_a_venue_that_is_not_reached_after_a_sleep_is_waited_for(live: Live) -> None:
+    live.market.candles = {name: [candle(name, second) for second in range(0, 300, 60)] for name in (ONE, TWO)}
+    await live.start()
+    await live.at(62)
+    await live.steps(1)
+    live.market.failures = 3
+    live.sleep(130)
+    steps = await live.steps(3)
+    assert [one.instruments for one in steps[1:]] == [(ONE, TWO)] * 2, "the network came back, so did the candles"

@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import WSMsgType, web
 
+from shared.clock import NANOSECONDS_PER_SECOND, wall_ns
 from shared.errors import UnavailableError
 from shared.exchange.live.socket import LiveSocket, Timings, shards
 
@@ -93,7 +94,10 @@ def answering(**answers: str | None) -> Behaviour:
 
 @asynccontextmanager
 async def connected(
-    *behaviours: Behaviour, timings: Timings = FAST, is_open: bool = True
+    *behaviours: Behaviour,
+    timings: Timings = FAST,
+    is_open: bool = True,
+    read_wall_ns: Callable[[], int] = wall_ns,
 ) -> AsyncIterator[tuple[LiveSocket, Wire, Server]]:
     server, wire = Server(*behaviours), Wire()
     app = web.Application()
@@ -108,7 +112,7 @@ async def connected(
         return server.url
 
     async with aiohttp.ClientSession() as session:
-        socket = LiveSocket("test", address, wire, session, timings, random=Random(1))
+        socket = LiveSocket("test", address, wire, session, timings, random=Random(1), read_wall_ns=read_wall_ns)
         wire.socket = socket
         try:
             if is_open:
@@ -154,6 +158,16 @@ async def test_a_burst_of_40000_frames_arrives_complete_and_in_order() -> None:
             await server.open[0].send_bytes(number.to_bytes(4, "big"))
         await until(lambda: len(wire.frames) == 40_000)
         assert wire.frames == [number.to_bytes(4, "big") for number in range(40_000)]
+
+
+async def test_a_connection_of_before_the_computer_slept_is_replaced() -> None:
+    slept_ns = 0
+    async with connected(good, read_wall_ns=lambda: wall_ns() + slept_ns) as (socket, wire, server):
+        await asyncio.sleep(FAST.ping_every_s)
+        assert wire.states == ["up"]
+        slept_ns = 60 * NANOSECONDS_PER_SECOND
+        await until(lambda: server.connections == 2 and socket.is_up)
+        assert wire.states == ["up", "this computer slept for 60 s, or its clock was set", "up"]
 
 
 @pytest.mark.parametrize(
