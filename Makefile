@@ -11,7 +11,7 @@ JSON ?=
 FRESH ?=
 QUESTDB ?=
 # How many tests run at a time; most of them wait for other processes.
-WORKERS ?= 2
+WORKERS ?= 3
 
 up_options = $(if $(ASSETS),--assets '$(ASSETS)') $(if $(SPEED),--speed '$(SPEED)') $(if $(CONFIG),--config '$(CONFIG)') \
 	$(foreach pair,$(SET),--set '$(pair)') $(if $(JSON),--json) $(if $(FRESH),--fresh) $(if $(QUESTDB),--questdb)
