@@ -139,43 +139,6 @@ async def test_a_consumer_of_a_missing_stream_fails_loudly(stage: Stage, bus: Bu
         await bus.consume("NOSUCH", "x", Worker())
 
 
-async def test_a_stopped_consumer_resumes_where_it_was(stage: Stage, bus: Bus) -> None:
-    worker = Worker()
-    running = await bus.consume("ORDERS", "resuming", worker)
-    await fill(bus, 1, 5)
-    await until(lambda: len(worker.handled) == 5)
-    await running.stop()
-    await fill(bus, 6, 9)
-    await bus.consume("ORDERS", "resuming", worker)
-    await until(lambda: len(worker.handled) >= 9)
-    assert worker.handled == list(range(1, 10))
-
-
-async def test_what_a_killed_client_was_handling_comes_first_to_the_next_one(stage: Stage) -> None:
-    publisher, victim = await stage.bus("publisher"), await stage.bus("worker")
-    await fill(publisher, 1, 50)
-    handled: list[int] = []
-    stuck = asyncio.Event()
-
-    async def hang_at_seven(delivery: Delivery) -> None:
-        assert isinstance(delivery.message, Progress)
-        if delivery.message.close_time_ns == 7:
-            stuck.set()
-            await asyncio.Event().wait()
-        handled.append(delivery.message.close_time_ns)
-
-    await victim.consume("ORDERS", "worker", hang_at_seven, ack_wait_s=30.0)
-    await asyncio.wait_for(stuck.wait(), 10)
-    await stage.kill(victim)
-    assert handled == [1, 2, 3, 4, 5, 6]
-    successor, worker = await stage.bus("worker"), Worker()
-    await successor.consume("ORDERS", "worker", worker, ack_wait_s=30.0)
-    await fill(publisher, 51, 60)
-    await until(lambda: len(worker.handled) >= 54)
-    assert worker.handled == list(range(7, 61)), "in order, without waiting for the acknowledgement to time out"
-    assert worker.tries[0] == (7, 2)
-
-
 @pytest.mark.parametrize("error", [DeferError("later", delay_s=0.01), UnavailableError("away")])
 async def test_a_deferred_message_is_tried_again_before_any_later_one(stage: Stage, bus: Bus, error: Exception) -> None:
     worker = Worker()
@@ -291,50 +254,6 @@ async def test_manual_deliveries_come_in_order_and_stop_at_the_limit(stage: Stag
     await running.stop()
 
 
-async def test_manual_deliveries_come_again_from_the_first_unacknowledged_one(stage: Stage) -> None:
-    publisher, victim = await stage.bus("publisher"), await stage.bus("recorder")
-    held: list[PendingAck] = []
-
-    async def hold(pending: PendingAck) -> None:
-        held.append(pending)
-
-    await victim.consume_manually("ORDERS", "recorder", hold, ack_wait_s=60.0)
-    await fill(publisher, 1, 6)
-    await until(lambda: len(held) == 6)
-    for index in (0, 1, 3):
-        await held[index].ack()
-    if not hasattr(victim, "kill"):
-        # An acknowledgement is sent without waiting; a round trip proves that the server has taken it.
-        await victim.last("ORDERS", "ord.none")
-    await stage.kill(victim)
-    held.clear()
-    successor = await stage.bus("recorder")
-    await successor.consume_manually("ORDERS", "recorder", hold, ack_wait_s=60.0)
-    await fill(publisher, 7, 8)
-    await until(lambda: len(held) >= 6)
-    assert [p.delivery.stream_sequence for p in held] == [3, 4, 5, 6, 7, 8], "in order; the store knows 4 already"
-    assert [p.delivery.delivered for p in held] == [2, 2, 2, 2, 1, 1]
-
-
-async def test_acknowledging_after_stop_still_counts(stage: Stage, bus: Bus) -> None:
-    held: list[PendingAck] = []
-
-    async def hold(pending: PendingAck) -> None:
-        held.append(pending)
-
-    await fill(bus, 1, 3)
-    running = await bus.consume_manually("ORDERS", "recorder", hold)
-    await until(lambda: len(held) == 3)
-    await running.stop()
-    for pending in held:
-        await pending.ack()
-    held.clear()
-    await bus.consume_manually("ORDERS", "recorder", hold)
-    await fill(bus, 4, 4)
-    await until(lambda: bool(held))
-    assert [p.delivery.stream_sequence for p in held] == [4]
-
-
 async def test_publishing_while_disconnected_waits_until_it_works(stage: Stage, bus: Bus) -> None:
     await stage.cut()
     waiting = asyncio.create_task(bus.publish("ord.a", note(1), message_id="one", timeout_s=20.0))
@@ -369,49 +288,3 @@ async def test_a_consumer_goes_on_after_a_disconnection(stage: Stage, bus: Bus) 
     await fill(bus, 21, 40)
     await until(lambda: len(worker.handled) >= 40)
     assert worker.handled == list(range(1, 41))
-
-
-async def test_what_was_handed_back_keeps_its_order_when_the_next_client_dies_too(stage: Stage) -> None:
-    publisher, total = await stage.bus("publisher"), 600
-    await fill(publisher, 1, total)
-    for lives_until in (400, 100):
-        victim, held = await stage.bus("recorder"), list[int]()
-
-        async def hold(pending: PendingAck, held: list[int] = held, lives_until: int = lives_until) -> None:
-            held.append(pending.delivery.stream_sequence)
-            if len(held) == lives_until:
-                await asyncio.Event().wait()
-
-        await victim.consume_manually("ORDERS", "recorder", hold, ack_wait_s=60.0)
-        await until(lambda held=held, lives_until=lives_until: len(held) == lives_until)  # type: ignore[misc]
-        await stage.kill(victim)
-        assert held == list(range(1, lives_until + 1))
-    successor, seen = await stage.bus("recorder"), list[int]()
-
-    async def keep(pending: PendingAck) -> None:
-        seen.append(pending.delivery.stream_sequence)
-        await pending.ack()
-
-    await successor.consume_manually("ORDERS", "recorder", keep, ack_wait_s=60.0)
-    await until(lambda: seen[-1:] == [total])
-    assert seen == list(range(1, total + 1))
-
-
-async def test_what_a_killed_client_was_handling_for_long_still_comes_first(stage: Stage) -> None:
-    publisher, victim, total = await stage.bus("publisher"), await stage.bus("worker"), 600
-    await fill(publisher, 1, total)
-    stuck = asyncio.Event()
-
-    async def hang(delivery: Delivery) -> None:
-        stuck.set()
-        await asyncio.Event().wait()
-
-    await victim.consume("ORDERS", "worker", hang, ack_wait_s=0.5)
-    await asyncio.wait_for(stuck.wait(), 10)
-    # What was fetched behind it is overdue now, itself it is not: its client says that it works on it.
-    await asyncio.sleep(1.5)
-    await stage.kill(victim)
-    successor, worker = await stage.bus("worker"), Worker()
-    await successor.consume("ORDERS", "worker", worker, ack_wait_s=30.0)
-    await until(lambda: worker.handled[-1:] == [total])
-    assert worker.handled == list(range(1, total + 1))
