@@ -52,7 +52,7 @@ def sandbox(
     candles: Annotated[Path | None, typer.Option(help="Make the market from this file of candles.")] = None,
     recorded: Annotated[Path | None, typer.Option(help="Replay these raw frames (Binance) exactly.")] = None,
     speed: Annotated[
-        float | None, typer.Option(help="Market seconds a second [default: 60; candles 600; recorded 1].")
+        float | None, typer.Option(help="Market seconds a second: 60 unless told, of candles 600, of a recording 1.")
     ] = None,
     balance: Annotated[list[str] | None, typer.Option(help="What you have: USDT=10000. Repeatable.")] = None,
     state: Annotated[Path | None, typer.Option(help="Keep everything here; a later start goes on from it.")] = None,

@@ -21,7 +21,7 @@ import msgspec
 from services.market_data.config import MarketDataConfig
 from services.market_data.core.feed import Candle, MarketStep, utc_text
 from services.market_data.core.live_steps import Draft, StepBuilder
-from services.market_data.core.quality import QualityState
+from services.market_data.core.quality import QualityState, begun_anew
 from services.market_data.core.venue_candles import candle_of, is_other
 from services.market_data.desk import FeedReport, OperatorDesk
 from services.market_data.guard import QualityGuard
@@ -173,7 +173,7 @@ class LiveMarketService:
         return Ticks(
             self._bus,
             self._venue,
-            {one.symbol: _for_ticks(states.get(one.symbol, QualityState())) for one in instruments},
+            {one.symbol: begun_anew(states.get(one.symbol, QualityState())) for one in instruments},
             self._config.limits,
             now_ns=self._now_ns,
             book_interval_s=self._config.book_interval_ms / 1_000,
@@ -395,8 +395,3 @@ class LiveMarketService:
 
 def _unproven_text(close_ns: int, reason: str) -> str:
     return f"the bar until {utc_text(close_ns)} is not proven: {reason}"
-
-
-def _for_ticks(state: QualityState) -> QualityState:
-    """Return the state that ticks begin with: the last good price and the freeze, not how long ago that was."""
-    return QualityState(frozen=state.frozen, price=state.price)

@@ -52,6 +52,11 @@ def assess(state: QualityState, message: MarketMessage, limits: Limits, now_ns: 
     return _settle_tick(state, msgspec.structs.replace(tick, findings=found), limits, now_ns)
 
 
+def begun_anew(state: QualityState) -> QualityState:
+    """Return the state that ticks begin with: the last good price and the freeze, not how long ago that was."""
+    return QualityState(frozen=state.frozen, price=state.price)
+
+
 def release(state: QualityState) -> QualityState:
     """Return the state of an instrument that an operator has looked at: the next good price is taken as it comes."""
     return msgspec.structs.replace(state, frozen=None, price=None, suspects=0)
