@@ -9,28 +9,25 @@ import contextlib
 import os
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
-from services.backtest.wire_result import WireRebalance, WireResult, rebalance_of, report_of, result_of
+from services.backtest.wire_result import WireRebalance, WireResult, rebalance_of, result_of
 from services.backtest.wire_settings import child_environment, state_dir_of, write_settings
 from services.rebalancer.config import RebalanceConfig
+from services.rebalancer.core.told import QUIET_ACTIONS, report_of
 from services.risk.config import RiskConfig
 from shared.bus import streams, subjects
-from shared.bus.nats import NatsBus
 from shared.bus.port import Bus
-from shared.bus.server import seed_file
-from shared.errors import BusUnavailableError, ConfigError, UnavailableError
+from shared.bus.visit import connected
+from shared.errors import ConfigError, UnavailableError
 from shared.exchange import DualExchange
 from shared.messages import AccountSnapshot, DecisionRecord
 
 DECISIONS = "decision.rebalancer.*"
-QUIET = frozenset({"none", "wait", "refuse"})
 POLL_S = 0.5
-CONNECT_TIMEOUT_S = 5.0
 LAST_POLL_TIMEOUT_S = 5.0
 STOP_TIMEOUT_S = 90.0  # as `cascade stop`
 KILL_TIMEOUT_S = 20.0
@@ -141,7 +138,7 @@ class WireRun:
             run = self._running(pid)
             if run is not None:
                 with contextlib.suppress(UnavailableError):
-                    async with _connected(run) as bus:
+                    async with connected(run.nats_url, _USER, Path(run.keys_dir)) as bus:
                         await self._hear(bus, is_new=is_new)
                         return
             await self._pause()
@@ -175,7 +172,7 @@ class WireRun:
                 return
 
     def _take(self, record: DecisionRecord, sequence: int) -> None:
-        if record.action in QUIET:
+        if record.action in QUIET_ACTIONS:
             return
         opened = self._opened.setdefault(record.correlation_id, record)
         report = report_of(record)
@@ -208,23 +205,6 @@ class WireRun:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(POLL_S):
                 await self._is_stopping.wait()
-
-
-@asynccontextmanager
-async def _connected(run: _Run) -> AsyncIterator[Bus]:
-    failed: list[BaseException] = []
-    bus = NatsBus(run.nats_url, service=_USER, nkey_file=seed_file(Path(run.keys_dir), _USER), on_fatal=failed.append)
-    try:
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await bus.connect()
-        except TimeoutError as error:
-            raise BusUnavailableError(f"the message bus at {run.nats_url} does not answer") from error
-        yield bus
-    finally:
-        await bus.close()
-    if failed:
-        raise failed[0]
 
 
 async def _end(child: Process) -> None:

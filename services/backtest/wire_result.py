@@ -10,6 +10,7 @@ from decimal import Decimal
 import msgspec
 
 from services.rebalancer.core import Report
+from services.rebalancer.core.told import fired
 from shared.clock import NANOSECONDS_PER_SECOND
 from shared.messages import AccountSnapshot, DecisionRecord
 
@@ -103,43 +104,15 @@ def result_of(
     )
 
 
-class _Trigger(msgspec.Struct):
-    asset: str = ""
-    deviation: Decimal | None = None
-
-
-class _Plan(msgspec.Struct):
-    trigger: _Trigger
-
-
-class _State(msgspec.Struct):
-    plan: _Plan | None = None
-
-
-class _Decision(msgspec.Struct):
-    report: Report | None = None
-
-
-class _Outcome(msgspec.Struct):
-    state: _State = msgspec.field(default_factory=_State)
-    decision: _Decision = msgspec.field(default_factory=_Decision)
-
-
-def report_of(record: DecisionRecord) -> Report | None:
-    """Return the report of the plan that ended with this record, None for any other record."""
-    return _outcome(record).decision.report
-
-
 def rebalance_of(opened: DecisionRecord, report: Report) -> WireRebalance:
     """Return the plan that `opened` began and `report` tells the end of."""
-    plan = _outcome(opened).state.plan
-    trigger = plan.trigger if plan is not None else _Trigger()
+    cause = fired(opened)
     return WireRebalance(
         plan_id=report.plan_id,
         at_ns=opened.decided_at_ns,
-        asset=trigger.asset or None,
+        asset=cause.asset or None,
         direction=opened.action,
-        deviation=trigger.deviation if trigger.asset else None,
+        deviation=cause.deviation,
         notes=opened.notes,
         orders=report.orders,
         turnover_quote=report.turnover_usdt,
@@ -147,13 +120,6 @@ def rebalance_of(opened: DecisionRecord, report: Report) -> WireRebalance:
         cost_quote=report.cost_usdt,
         equity_quote=report.equity_usdt,
     )
-
-
-def _outcome(record: DecisionRecord) -> _Outcome:
-    try:
-        return msgspec.json.decode(record.outcome, type=_Outcome)
-    except msgspec.MsgspecError:
-        return _Outcome()
 
 
 def _money(value: Decimal | None) -> str:

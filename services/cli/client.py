@@ -5,42 +5,20 @@ In: what run.json says. Out: a connected bus with the rights of the operator's c
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 from services.cli.runfile import USER, RunFile
-from shared.bus.nats import NatsBus
 from shared.bus.port import Bus, Delivery
-from shared.bus.server import seed_file
-from shared.errors import BusUnavailableError
+from shared.bus.visit import connected
 
-CONNECT_TIMEOUT_S = 5.0
 PAGE = 1_000
-
-
-@asynccontextmanager
-async def connected(url: str, keys_dir: Path) -> AsyncIterator[Bus]:
-    """Connect as the operator's command; raises BusUnavailableError when the server does not answer in time."""
-    failed: list[BaseException] = []
-    bus = NatsBus(url, service=USER, nkey_file=seed_file(keys_dir, USER), on_fatal=failed.append)
-    try:
-        try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await bus.connect()
-        except TimeoutError as error:
-            raise BusUnavailableError(f"the message bus at {url} does not answer: see `cascade status`") from error
-        yield bus
-    finally:
-        await bus.close()
-    if failed:
-        raise failed[0]
 
 
 def ask[T](run: RunFile, question: Callable[[Bus], Awaitable[T]]) -> T:
     """Connect to the stack, ask, and return the answer."""
 
     async def main() -> T:
-        async with connected(run.nats_url, Path(run.keys_dir)) as bus:
+        async with connected(run.nats_url, USER, Path(run.keys_dir)) as bus:
             return await question(bus)
 
     return asyncio.run(main())

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import msgspec
 
-from services.cli.summary import QUIET_ACTIONS
+from services.rebalancer.core.told import QUIET_ACTIONS
 from shared.messages import (
     AccountSnapshot,
     AnyMessage,

@@ -15,8 +15,9 @@ from services.cli.client import ask, whole_history
 from services.cli.commands.options import AsJson, StateDir, print_json
 from services.cli.rebalance_view import console
 from services.cli.runfile import find_running
-from services.cli.summary import QUIET_ACTIONS, iso_time
+from services.cli.summary import iso_time
 from services.rebalancer.core import Report
+from services.rebalancer.core.told import QUIET_ACTIONS, report_of
 from shared.bus import streams
 from shared.bus.port import Bus
 from shared.messages import DecisionRecord
@@ -42,14 +43,6 @@ class Finished(msgspec.Struct, frozen=True):
     equity_usdt: Decimal | None = None
     hold_usdt: Decimal | None = None
     advantage: Decimal | None = None
-
-
-class _Decision(msgspec.Struct, frozen=True):
-    report: Report | None = None
-
-
-class _Outcome(msgspec.Struct, frozen=True):
-    decision: _Decision = _Decision()
 
 
 def history(
@@ -93,7 +86,7 @@ def plans_of(records: Iterable[DecisionRecord]) -> list[Finished]:
         if record.action in QUIET_ACTIONS:
             continue
         first.setdefault(record.correlation_id, record)
-        report = _report(record)
+        report = report_of(record)
         if report is not None:
             reports[record.correlation_id] = report
     return [_finished(record, reports.get(plan_id)) for plan_id, record in first.items()]
@@ -115,13 +108,6 @@ def _finished(record: DecisionRecord, report: Report | None) -> Finished:
         hold_usdt=report.hold_usdt,
         advantage=report.advantage,
     )
-
-
-def _report(record: DecisionRecord) -> Report | None:
-    try:
-        return msgspec.json.decode(record.outcome, type=_Outcome).decision.report
-    except msgspec.MsgspecError:
-        return None
 
 
 def _money(amount: Decimal | None) -> str:

@@ -10,12 +10,12 @@ from decimal import Decimal
 
 import msgspec
 
+from services.rebalancer.core.told import QUIET_ACTIONS, fired
 from shared.clock import NANOSECONDS_PER_SECOND
 from shared.domain.digests import decisions_digest, fills_digest, unique_by, unique_fills
 from shared.messages import AccountSnapshot, Bar, DecisionRecord, OrderEvent, OrderIntent, OrderRefused
 
 # A refusal may be stored before the record of the plan that it belongs to.
-QUIET_ACTIONS = frozenset({"none", "wait", "refuse"})
 INITIAL = "allocate"
 
 
@@ -77,23 +77,6 @@ class Summary(msgspec.Struct, frozen=True):
     balances: dict[str, Decimal]
     fills_digest: str
     decisions_digest: str
-
-
-class _Trigger(msgspec.Struct):
-    asset: str = ""
-    deviation: Decimal | None = None
-
-
-class _Plan(msgspec.Struct):
-    trigger: _Trigger
-
-
-class _State(msgspec.Struct):
-    plan: _Plan | None = None
-
-
-class _Outcome(msgspec.Struct):
-    state: _State
 
 
 def summarise(messages: RunMessages) -> Summary:
@@ -178,14 +161,11 @@ def summary_json(summary: Summary) -> bytes:
 
 
 def _rebalance(record: DecisionRecord) -> Rebalance:
-    try:
-        plan = msgspec.json.decode(record.outcome, type=_Outcome).state.plan
-    except msgspec.MsgspecError:
-        plan = None
+    cause = fired(record)
     return Rebalance(
         time=iso_time(record.decided_at_ns),
-        asset=(plan.trigger.asset or None) if plan is not None else None,
+        asset=cause.asset or None,
         direction=record.action,
-        deviation=plan.trigger.deviation if plan is not None and plan.trigger.asset else None,
+        deviation=cause.deviation,
         reason="; ".join(record.notes),
     )

@@ -14,9 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli.picture import Picture
-from services.cli.summary import QUIET_ACTIONS, Summary, iso_time
+from services.cli.summary import Summary, iso_time
 from services.cli.supervisor.child import ChildStatus
 from services.cli.supervisor.order import Phase
+from services.rebalancer.core.told import QUIET_ACTIONS
 from shared.messages import DecisionRecord, TradingState
 
 STYLES = {

@@ -8,12 +8,13 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-from services.cli.client import connected
 from services.cli.gather import gather_run
 from services.cli.picture import Picture, fold, is_finished
+from services.cli.runfile import USER
 from services.cli.summary import Summary, summarise
 from shared.bus import streams, subjects
 from shared.bus.port import Bus, Delivery
+from shared.bus.visit import connected
 from shared.config import StackConfig
 from shared.errors import UnavailableError
 
@@ -35,7 +36,7 @@ class Watch:
         """Watch until the market has ended or the caller cancels; a lost connection is made again."""
         while True:
             try:
-                async with connected(url, keys_dir) as bus:
+                async with connected(url, USER, keys_dir) as bus:
                     await self._listen(bus)
                     while not is_finished(self.picture, self._participants):
                         await self._hear_last(bus, streams.MD_BARS, self._closed_subject)

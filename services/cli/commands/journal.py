@@ -10,7 +10,8 @@ import typer
 from services.cli.client import ask, newest_history
 from services.cli.commands.options import AsJson, StateDir, print_json
 from services.cli.runfile import find_running
-from services.cli.summary import QUIET_ACTIONS, iso_time
+from services.cli.summary import iso_time
+from services.rebalancer.core.told import QUIET_ACTIONS
 from shared.bus import streams
 from shared.bus.port import Bus, Delivery
 from shared.messages import AnyMessage, DecisionRecord, OrderRefused

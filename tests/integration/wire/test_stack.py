@@ -15,10 +15,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from services.cli.client import connected
+from services.cli.runfile import USER
 from shared.bus.port import Bus
 from shared.bus.streams import MD_BARS, RISK
 from shared.bus.subjects import RISK_STATE
+from shared.bus.visit import connected
 from shared.clock import NANOSECONDS_PER_SECOND, monotonic_ns
 from shared.messages import BarsClosed, RiskState
 from shared.testing.nats import nats_binary
@@ -153,7 +154,7 @@ class Trading:
     def bus(self) -> AbstractAsyncContextManager[Bus]:
         """Connect to the stack's bus as the operator's command does."""
         file = json.loads((self.run.state_dir / "run.json").read_text())
-        return connected(file["nats_url"], Path(file["keys_dir"]))
+        return connected(file["nats_url"], USER, Path(file["keys_dir"]))
 
     def said(self) -> str:
         """Return the ends of the logs."""
