@@ -99,7 +99,7 @@ class NatsConsumer:
         raise NotImplementedError
 
     def _forget_positions(self) -> None:
-        self._handled = 0
+        self._handled = self._sent_before = 0
 
     async def _supervise(self) -> None:
         tick_s = min(HEARTBEAT_S, self.settings.ack_wait_s / 3)
@@ -147,11 +147,14 @@ class NatsConsumer:
         if old is not None:
             await self._connection.unsubscribe(old)
         info = await self._ensure()
-        self._sent_before = info.delivered.stream_seq
+        self._sent_before = max(info.delivered.stream_seq, self._sent_before)
+        # The first delivery that comes must be the very next one: else somebody whom the server takes for alive, a
+        # predecessor whose connection broke without a sign, has received what was in between.
+        self._consumer_sequence = info.delivered.consumer_seq
         if info.num_ack_pending:
             await self._set_back()
+            self._consumer_sequence = 0
         self._inbox = inbox = self._connection.new_inbox()
-        self._consumer_sequence = 0
         self._wanted = 0
         self._seen_at = asyncio.get_running_loop().time()
 
@@ -259,7 +262,7 @@ class NatsConsumer:
                 return
             self._wanted -= 1
             self._pull()
-            if self._consumer_sequence and place.consumer_sequence != self._consumer_sequence + 1:
+            if place.consumer_sequence != self._consumer_sequence + 1:
                 _log.warning("bus_consumer_gap", durable=self.settings.durable, at=place.stream_sequence)
                 self._reattach()
                 return

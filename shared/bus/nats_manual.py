@@ -40,9 +40,11 @@ class ManualConsumer(NatsConsumer):
         self._held.clear()
 
     def release(self, pending: "NatsPendingAck") -> None:
-        """Acknowledge what a handler held."""
-        self._held.pop(pending.delivery.stream_sequence, None)
-        self.settle(pending.reply)
+        """Acknowledge what a handler held; what is not held any more is settled, or of a stream that is gone."""
+        sequence = pending.delivery.stream_sequence
+        if self._held.get(sequence) is pending:
+            del self._held[sequence]
+            self.settle(pending.reply)
 
     async def _receive(self, delivery: Delivery, payload: bytes, reply: str) -> Outcome:
         pending = NatsPendingAck(self, delivery, reply)

@@ -1,13 +1,17 @@
 """What the next client of a durable consumer gets, whatever became of the one before: all of it, in order."""
 
 import asyncio
+import json
 from random import Random
 
 import pytest
+from nats.aio.client import Client
 
+from shared.bus.nats import NatsBus
 from shared.bus.port import Bus, Delivery, PendingAck
 from shared.messages import Progress
-from tests.contract.bus.conftest import Stage, until
+from shared.testing.nats import RealNats
+from tests.contract.bus.conftest import SPECS, Stage, flush, note, until
 from tests.contract.bus.test_durable import Worker, fill
 
 
@@ -221,3 +225,62 @@ async def test_whatever_is_acknowledged_in_whatever_order_nothing_else_is_lost(s
     await until(lambda: seen[-1:] == [total])
     assert not set(range(1, total + 1)) - acknowledged - set(seen)
     assert seen == sorted(set(seen))
+
+
+async def connected(server: RealNats, service: str) -> NatsBus:
+    bus = NatsBus(server.url, service=service, on_fatal=print)
+    await bus.connect()
+    return bus
+
+
+@pytest.mark.nats
+async def test_what_went_to_a_predecessor_that_only_seems_to_live_is_not_passed_over(nats_server: RealNats) -> None:
+    publisher, first = await connected(nats_server, "publisher"), await connected(nats_server, "worker")
+    await publisher.bootstrap(SPECS, ())
+    await (await first.consume("ORDERS", "worker", Worker())).stop()
+    # The server knows of a request for five messages, of a client that will never read them.
+    dead = Client()
+    await dead.connect(nats_server.url)
+    await dead.subscribe("_INBOX.dead")
+    request = json.dumps({"batch": 5, "expires": 60_000_000_000}).encode()
+    await dead.publish("$JS.API.CONSUMER.MSG.NEXT.ORDERS.worker", request, reply="_INBOX.dead")
+    await flush(dead)
+    successor, worker = await connected(nats_server, "worker"), Worker()
+    await successor.consume("ORDERS", "worker", worker, ack_wait_s=1.0)
+    await fill(publisher, 1, 20)
+    await until(lambda: worker.handled[-1:] == [20])
+    assert worker.handled == list(range(1, 21))
+    await dead.close()
+    await asyncio.gather(publisher.close(), first.close(), successor.close())
+
+
+@pytest.mark.nats
+async def test_an_acknowledgement_of_a_stream_that_is_gone_settles_nothing_of_the_next(nats_server: RealNats) -> None:
+    publisher, recorder = await connected(nats_server, "publisher"), await connected(nats_server, "recorder")
+    await publisher.bootstrap(SPECS, ())
+    held: list[PendingAck] = []
+
+    async def hold(pending: PendingAck) -> None:
+        held.append(pending)
+
+    await recorder.consume_manually("ORDERS", "recorder", hold)
+    await fill(publisher, 1, 3)
+    await until(lambda: len(held) == 3)
+    admin = Client()
+    await admin.connect(nats_server.url)
+    await admin.request("$JS.API.STREAM.DELETE.ORDERS", b"", timeout=5)
+    await publisher.bootstrap(SPECS, ())
+    await publisher.publish_all([("ord.intent.s", note(number), f"new-{number}") for number in range(1, 4)])
+    await until(lambda: len(held) == 6)
+    for pending in held[:3]:
+        await pending.ack()
+    await recorder.last("ORDERS", "ord.none")
+    info = json.loads((await admin.request("$JS.API.CONSUMER.INFO.ORDERS.recorder", b"", timeout=5)).data)
+    assert info["num_ack_pending"] == 3, "nobody has acknowledged these"
+    for pending in held[3:]:
+        await pending.ack()
+    await recorder.last("ORDERS", "ord.none")
+    info = json.loads((await admin.request("$JS.API.CONSUMER.INFO.ORDERS.recorder", b"", timeout=5)).data)
+    assert info["num_ack_pending"] == 0
+    await admin.close()
+    await asyncio.gather(publisher.close(), recorder.close())
