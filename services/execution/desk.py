@@ -32,8 +32,10 @@ from shared.exchange.port import (
 )
 from shared.logs import Log
 from shared.messages import OrderApproved, RiskHalt, RiskState, TradingState
+from shared.pauses import PauseWatch, told
 
 NAME = "execution"
+PAUSE_LOOK_S = 1.0
 
 
 class Host(Protocol):
@@ -74,6 +76,7 @@ class Desk:
         fault_point: FaultPoint = no_fault,
         wall_clock_ns: Callable[[], int] = wall_ns,
         age_clock_ns: Callable[[], int] = monotonic_ns,
+        pause_clock_ns: Callable[[], int] = wall_ns,
     ) -> None:
         self.host = host
         self.bus = host.bus
@@ -99,6 +102,7 @@ class Desk:
         self.key_refusal: str | None = None
         self.events_by_state: Counter[str] = Counter()
         self._risk_sequence = 0
+        self._pauses = PauseWatch(every_s=PAUSE_LOOK_S, now_ns=pause_clock_ns)
 
     @property
     def halt_reason(self) -> str | None:
@@ -138,6 +142,15 @@ class Desk:
         self.is_stream_live = is_live
         self.is_reconciled = False
         self.stream_losses += 1
+
+    def look_for_pause(self) -> None:
+        """Trust the account at a wire no more until it is reconciled, when this computer slept.
+
+        Its stream may be dead without a sign, and notices that only some time after it could be traded on.
+        """
+        if self.simulated is None and (pause_s := self._pauses.look()):
+            self.on_stream(is_live=self.is_stream_live, reason=told(pause_s))
+            self.look_again.set()
 
     async def wake(self) -> None:
         """Let approvals that wait for the market, the account or risk look again."""

@@ -72,6 +72,7 @@ class Recovery:
     async def run(self) -> Findings:
         """Resolve what is unknown, book what is missing, compare the balances. A second pass at once finds nothing."""
         desk = self._desk
+        desk.look_for_pause()
         losses = desk.stream_losses
         try:
             if (obstacle := await self._open_books(desk)) is not None:
@@ -83,6 +84,7 @@ class Recovery:
             await self._on_refusal(error)
             return Findings(False, f"no answer: {error!r}", self._unresolved())
         self._key_refusals, desk.key_refusal = 0, None
+        desk.look_for_pause()
         if not desk.is_stream_live or desk.stream_losses != losses:
             # What the stream lost while we asked, these answers may lack.
             return Findings(False, "the account's stream was not up all the time", self._unresolved())

@@ -65,6 +65,7 @@ class ExecutionService:
         desk.host.advance_clock(desk.books.seen_ns)
         await desk.refresh_state()
         if self._account is not None:
+            desk.host.spawn(self._account.watch_forever(), "pauses")
             await self._account.connect()
         await self._reconcile(repeat_snapshot=True)
         if self._account is not None:

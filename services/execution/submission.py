@@ -117,6 +117,7 @@ class Submission:
 
     def _not_ready(self, approval: OrderApproved) -> str | None:
         desk, intent = self._desk, approval.intent
+        desk.look_for_pause()
         if not desk.is_reconciled:
             return "the account is not reconciled with the venue"
         if desk.state is None:

@@ -11,7 +11,7 @@ from collections import deque
 from decimal import Decimal
 
 from services.execution.core.booking import book_trade
-from services.execution.desk import Desk
+from services.execution.desk import PAUSE_LOOK_S, Desk
 from services.execution.recovery import Recovery
 from shared.errors import UnavailableError
 from shared.exchange.port import StreamState, VenueOrder, VenueReport, VenueTrade, WireVenue
@@ -61,6 +61,12 @@ class WireAccount:
             desk.on_stream(is_live=desk.is_stream_live, reason=f"more than {REPORTS_MAX} reports wait")
         if not desk.is_reconciled:
             desk.look_again.set()
+
+    async def watch_forever(self) -> None:
+        """Look for pauses of this computer, so that the desk's own looks are never far from the last one."""
+        while True:
+            self._desk.look_for_pause()
+            await asyncio.sleep(PAUSE_LOOK_S)
 
     async def book_forever(self) -> None:
         """Book reports as they come, in the turns between other work."""

@@ -14,8 +14,9 @@ from services.execution.desk import Desk
 from services.execution.journal import Journal
 from services.execution.service import ExecutionService
 from shared.bus.memory import MemoryBus
+from shared.clock import NANOSECONDS_PER_SECOND
 from shared.exchange.port import StreamState, VenueTrade
-from shared.messages import OrderState, Side, TradingState
+from shared.messages import Balance, OrderState, Side, TradingState
 from shared.testing.fake_wire import FakeWire
 from tests.unit.execution.rig import IDENTITY, QUICK, FakeHost, Rig
 from tests.unit.execution.samples import approve, intent
@@ -27,6 +28,7 @@ class WireRig(Rig):
     """Be a rig whose venue is at a wire."""
 
     wire: FakeWire
+    slept_ns = 0
 
     def build(self) -> None:
         """Make the service out of its files and the wire."""
@@ -44,6 +46,7 @@ class WireRig(Rig):
             simulated=None,
             fault_point=self._fault_point,
             wall_clock_ns=lambda: next(self.age_ns),
+            pause_clock_ns=lambda: self.slept_ns,
         )
         self.service = ExecutionService(
             self.desk, timeframe="1h", closers=(self.journal.close,), wire=self.wire, symbols=SYMBOLS
@@ -159,6 +162,50 @@ async def test_nothing_is_sent_while_the_stream_is_down_or_not_reconciled(rig: W
         await _within(rig, 0.3, lambda: bool(rig.wire.submitted))
     rig.wire.is_down = False
     assert await rig.settled(1) == [OrderState.FILLED]
+
+
+async def test_a_computer_that_slept_sends_nothing_before_the_account_is_reconciled(
+    rig: WireRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An approval that is there when it wakes is taken before anything else has looked at the clock.
+    monkeypatch.setattr("services.execution.wire.PAUSE_LOOK_S", 3600.0)
+    rig.config = type(QUICK)(reconcile_interval_s=60, resolve_interval_s=60)
+    await rig.start()
+    await rig.step(1, BTC=100.0)
+    losses, asked, answers = rig.desk.stream_losses, rig.wire.balances, asyncio.Event()
+
+    async def balances() -> tuple[Balance, ...]:
+        await answers.wait()
+        return await asked()
+
+    monkeypatch.setattr(rig.wire, "balances", balances)
+    rig.slept_ns += 3600 * NANOSECONDS_PER_SECOND
+    await rig.approve(approve(intent(1)))
+    await rig.until(lambda: rig.desk.stream_losses > losses or bool(rig.wire.submitted))
+    assert rig.wire.submitted == []
+    assert not rig.desk.is_reconciled
+    answers.set()
+    assert await rig.settled(1, states=(OrderState.ACCEPTED,))
+    assert rig.desk.is_reconciled
+
+
+async def test_answers_from_before_the_computer_slept_reconcile_nothing(
+    rig: WireRig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.start()
+    asked = rig.wire.balances
+
+    async def balances() -> tuple[Balance, ...]:
+        found = await asked()
+        rig.slept_ns += 3600 * NANOSECONDS_PER_SECOND
+        return found
+
+    async with rig.desk.turn:
+        with monkeypatch.context() as patched:
+            patched.setattr(rig.wire, "balances", balances)
+            findings = await rig.service._recovery.run()
+        assert (findings.conclusive, rig.desk.is_reconciled) == (False, False)
+    await rig.until(lambda: rig.desk.is_reconciled)
 
 
 async def test_a_lost_answer_is_adopted_and_never_sent_again(rig: WireRig) -> None:
