@@ -322,13 +322,15 @@ class LiveMarketService:
 
     async def _publish(self, close_ns: int, bars: dict[str, ClosedBar]) -> tuple[Candle, ...]:
         """Publish one step for as long as it takes; returns the candles that are in it."""
+        # What was published before a crash stands: the venue's candle of it may differ in the last digit.
+        candles = {name: candle_of(name, bar) for name, bar in bars.items()} | self._publisher.begun(close_ns)
         names = self._stack.assets
         step = MarketStep(
             number=self._publisher.next_number,
             open_time_ns=close_ns - self._interval_ns,
             close_time_ns=close_ns,
-            candles=tuple(candle_of(name, bars[name]) for name in names if name in bars),
-            missing=tuple(name for name in names if name not in bars),
+            candles=tuple(candles[name] for name in names if name in candles),
+            missing=tuple(name for name in names if name not in candles),
             final=False,
         )
         delay_s = RETRY_S

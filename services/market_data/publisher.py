@@ -45,6 +45,14 @@ class StepPublisher:
         """Return the newest published bar of each instrument."""
         return dict(self._newest)
 
+    def begun(self, close_time_ns: int) -> dict[str, Candle]:
+        """Return by instrument what a crash left in the stream of a step that has not ended there."""
+        return {
+            name: Candle(name, bar.open, bar.high, bar.low, bar.close, bar.volume, bar.quote_volume)
+            for name, bar in self._newest.items()
+            if bar is not None and bar.close_time_ns == close_time_ns
+        }
+
     async def recover(self) -> None:
         """Find where the stream ends and check that this feed continues it.
 

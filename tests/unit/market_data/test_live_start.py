@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from services.market_data.config import MarketDataConfig
 from services.market_data.live import FIRST_STEP_PATIENCE_S
+from shared.bus import subjects
 from shared.bus.streams import MD_BARS
 from shared.exchange.port import MarketSink, Streams
 from shared.messages import (
@@ -111,6 +113,25 @@ async def test_a_restart_goes_on_after_the_last_step_and_tells_what_it_missed(li
     stored = [one.message for one in await live.bus.history(MD_BARS, f"md.bar.1m.mexc.{ONE}", limit=100)]
     times = [one.close_time_ns for one in stored if isinstance(one, Bar)]
     assert times == sorted(set(times))
+
+
+@pytest.mark.parametrize("candles", [[candle(ONE, 60, 2.6, 3.1), candle(TWO, 60)], [candle(TWO, 60)]])
+async def test_what_a_crash_left_of_a_step_stands_whatever_the_venue_says_of_it_later(
+    live: Live, candles: list[Bar]
+) -> None:
+    await live.start()
+    await live.at(62)
+    await live.steps(1)
+    await live.kill()
+    half = replace(candle(ONE, 60), ts_recv_ns=T0 + 120 * S)
+    await live.bus.publish(subjects.bar("1m", "mexc", ONE), half, message_id="half")
+    live.market.candles = {name: [one for one in candles if one.instrument == name] for name in (ONE, TWO)}
+    await live.at(130)
+    await live.start()
+    _, second = await live.steps(2)
+    assert (second.instruments, second.missing) == ((ONE, TWO), ())
+    stored = [one.message for one in await live.bus.history(MD_BARS, f"md.bar.1m.mexc.{ONE}", limit=100)]
+    assert stored == [half]
 
 
 async def test_after_a_very_long_time_the_oldest_steps_are_passed_over_and_counted(live: Live) -> None:
