@@ -32,6 +32,7 @@ from services.market_data.proof import Proof
 from services.market_data.publisher import StepPublisher
 from services.market_data.ticks import Ticks
 from services.market_data.venue_bars import VenueBars
+from services.market_data.waking import Waking
 from shared.bus.port import Bus, Subscription
 from shared.clock import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, wall_ns
 from shared.config import StackConfig, timeframe_ns
@@ -41,7 +42,7 @@ from shared.exchange.port import Streams, VenueMarket
 from shared.logs import Log
 from shared.messages import FeedState, Instrument
 from shared.metrics import Metrics
-from shared.pauses import PauseWatch, told
+from shared.pauses import PauseWatch
 
 STATUS_INTERVAL_S = 1.0
 LOOK_S, LOOK_MAX_S = 0.02, 0.25
@@ -73,7 +74,7 @@ class LiveMarketService:
         self._venue, self._interval_ns = stack.venue, timeframe_ns(stack.timeframe)
         self._guard = QualityGuard(bus, stack.venue, config.limits, metrics=metrics, log=log)
         self._announcer = Announcer(bus, stack.venue, self._guard)
-        self._pauses, self._pause_s = PauseWatch(every_s=STATUS_INTERVAL_S, now_ns=read_pause_ns), 0.0
+        self._waking = Waking(market, PauseWatch(every_s=STATUS_INTERVAL_S, now_ns=read_pause_ns), self._now_ns, log)
         self._desk = OperatorDesk(bus, self._release, lambda: self.report, log=log, read_wall_ns=read_wall_ns)
         self._bars = VenueBars(
             market, stack.timeframe, self._interval_ns, timeout_s=config.candles_timeout_s, metrics=metrics, log=log
@@ -148,8 +149,7 @@ class LiveMarketService:
             self._proof.begin(self._builder, self._builder.next_close_ns - self._interval_ns)
         self._subscriptions = await self._desk.open()
         self._log.info("feed", feed=self._feed.description, next_step=self._publisher.next_number)
-        # However long the venue did not answer, that was no pause.
-        self._pauses.look()
+        self._waking.begin()
         self._tasks = [
             self._spawn(self._steps_forever(), "steps"),
             self._spawn(self._report_forever(), "status"),
@@ -217,47 +217,42 @@ class LiveMarketService:
             await self._until_tradable()
         await self._catch_up()
         while not self._is_stopping:
-            self._look_for_pause()
-            if self._pause_s:
+            now_ns = self._waking.look(self._ticks)
+            if not self._waking.is_awake:
                 await self._after_pause()
                 continue
-            if self._builder.is_due(self._now_ns()):
+            if self._builder.is_due(now_ns):
                 if self._proof is not None:
                     await self._proof.prove(self._builder.next_close_ns)
                 await self._finish(self._builder.close())
                 continue
-            left_s = (self._builder.next_close_ns - self._now_ns()) / NANOSECONDS_PER_SECOND
+            left_s = (self._builder.next_close_ns - now_ns) / NANOSECONDS_PER_SECOND
             await asyncio.sleep(max(LOOK_S, min(left_s, LOOK_MAX_S)))
 
     async def _until_tradable(self) -> None:
         """Wait for the books before the very first step: who decides on it orders at once, and would be refused."""
-        give_up_ns = self._now_ns() + int(FIRST_STEP_PATIENCE_S * NANOSECONDS_PER_SECOND)
+        now_ns, left_s = self._waking.look(self._ticks), FIRST_STEP_PATIENCE_S
         while (waiting := self._ticks.untradable) and not self._is_stopping:
-            if self._now_ns() >= give_up_ns:
+            if left_s <= 0:
                 self._log.warning("first_step_not_tradable", markets=waiting)
                 break
             await asyncio.sleep(LOOK_S)
-        self._builder.skip_to(self._now_ns())
+            since_ns, now_ns = now_ns, self._waking.look(self._ticks)
+            left_s -= (now_ns - since_ns) / NANOSECONDS_PER_SECOND
+            if not self._waking.is_awake:
+                now_ns, left_s = await self._waking.wake(self._ticks, self._must_stop), FIRST_STEP_PATIENCE_S
+        self._builder.skip_to(now_ns)
         self._send_status()
-
-    def _look_for_pause(self) -> None:
-        """Distrust every market from its last trade on when this computer slept: a dead connection says nothing."""
-        if pause_s := self._pauses.look():
-            self._pause_s = pause_s
-            self._log.warning("paused", reason=told(pause_s))
-            self._ticks.on_status(None, FeedState.STALE, told(pause_s))
-            self._market.reconnect(told(pause_s))
 
     async def _after_pause(self) -> None:
         """Go on with the step that runs now; the ones that were slept through are the venue's candles."""
-        self._pause_s = 0.0
-        asking = asyncio.ensure_future(until_answered(self._market.measure_clock, "clock", self._log))
-        while not asking.done() and not self._is_stopping:
-            await asyncio.wait([asking], timeout=LOOK_MAX_S)
-        asking.cancel()
+        now_ns = await self._waking.wake(self._ticks, self._must_stop)
         if not self._is_stopping:
-            self._builder.skip_to(self._now_ns())
+            self._builder.skip_to(now_ns)
             await self._catch_up()
+
+    def _must_stop(self) -> bool:
+        return self._is_stopping
 
     async def _catch_up(self) -> None:
         last = self._publisher.last
@@ -379,7 +374,7 @@ class LiveMarketService:
 
     async def _report_forever(self) -> None:
         while True:
-            self._look_for_pause()
+            self._waking.look(self._ticks)
             self._note_late()
             self._send_status()
             await asyncio.sleep(STATUS_INTERVAL_S)

@@ -84,9 +84,13 @@ class Ticks:
             return
         now_ns, waiting = self._now_ns(), self._waiting.setdefault(trades[0].instrument, [])
         for trade in trades:
+            before_ns = self._states[trade.instrument].trade.event_ns
             verdict = self._judge("trade", trade, now_ns)
             if _MISSED.intersection(verdict.findings):
-                self._gap(trade.instrument, min(trade.ts_event_ns, now_ns), f"trades: {verdict.findings[0]}")
+                # What is missing before a number that is too high was traded at the time of the one before, or later.
+                is_gap = before_ns and Finding.SEQUENCE_GAP in verdict.findings
+                since_ns = min(before_ns if is_gap else now_ns, trade.ts_event_ns, now_ns)
+                self._gap(trade.instrument, since_ns, f"trades: {verdict.findings[0]}")
                 self._whole(trade.instrument, now_ns)
             if not verdict.is_usable:
                 if self.proof is not None and _BAD_PRINT.intersection(verdict.findings):
@@ -152,6 +156,12 @@ class Ticks:
             else:
                 # A venue sends its trades a moment after its quotes: those of that moment may be lost as well.
                 self._gap(name, self._seen_ns.get(name, 0) - TRADES_LAG_NS, reason or state.value)
+
+    def on_hole(self, from_ns: int, until_ns: int, reason: str) -> None:
+        """Learn that trades of any market may be missing between two times of the venue."""
+        if self.builder is not None:
+            for name in self._states:
+                self.builder.on_hole(name, from_ns - TRADES_LAG_NS, until_ns, reason)
 
     @property
     def untradable(self) -> dict[str, str]:

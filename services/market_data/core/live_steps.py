@@ -76,6 +76,13 @@ class StepBuilder:
         if not spans or spans[-1].until_ns is not None:
             spans.append(Span(max(from_ns, self._proven_ns[instrument]), None, reason))
 
+    def on_hole(self, instrument: str, from_ns: int, until_ns: int, reason: str) -> None:
+        """Learn that trades of [from, until) may be missing, whatever is known of later ones."""
+        from_ns = max(from_ns, self._proven_ns[instrument])
+        if from_ns < until_ns:
+            # The last span is the one that may still be open.
+            self._spans[instrument].insert(0, Span(from_ns, until_ns, reason))
+
     def on_whole(self, instrument: str, at_ns: int) -> None:
         """Learn that from `at_ns` on nothing is missing."""
         spans = self._spans[instrument]

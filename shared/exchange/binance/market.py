@@ -186,7 +186,7 @@ class BinanceMarket:
     async def measure_clock(self) -> None:
         """Measure the offset anew. Raises UnavailableError."""
         await self._rest.start()
-        await self._rest.clock.measure()
+        await self._rest.clock.measure_anew()
 
     def reconnect(self, reason: str) -> None:
         """Give up every connection of the streams, and make new ones: they may be dead without a sign."""

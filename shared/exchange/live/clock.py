@@ -41,6 +41,12 @@ class VenueClock:
         await asyncio.shield(self._measuring)
         return self.offset_ns
 
+    async def measure_anew(self) -> int:
+        """Measure from now on: what is under way may have begun before this computer's clock was set."""
+        if self._measuring is not None:
+            await asyncio.wait([self._measuring])
+        return await self.measure()
+
     async def keep(self, interval_s: float, *, sleep: Sleep = asyncio.sleep) -> None:
         """Measure every `interval_s` until cancelled; an unanswered question is asked again after the next one."""
         while True:

@@ -116,6 +116,17 @@ async def test_a_trade_that_binance_counted_and_nobody_heard_spoils_its_bar(live
     assert (await live.steps(2))[1].missing == (ONE,)
 
 
+async def test_what_is_missing_before_a_number_may_have_been_traded_before_the_steps_end(live: Live) -> None:
+    live.market.candles = {ONE: [candle(ONE, 0)]}
+    await live.start()
+    live.trade(ONE, 58, 2.1)
+    live.trade(TWO, 58, 2.1)
+    live.trade(TWO, 61, 2.1)
+    live.trade(ONE, 61, 2.1, skip=1)
+    await live.steps(1)
+    assert {one.instrument: one.close for one in live.of(Bar)} == {ONE: 2.5, TWO: 2.1}, "ONE is the venue's candle"
+
+
 async def test_a_gap_in_a_book_stops_trading_on_it_but_spoils_no_bar(live: Live) -> None:
     live.market.candles = {name: [candle(name, 0)] for name in (ONE, TWO)}
     await live.start()

@@ -45,6 +45,25 @@ def test_the_offset_is_found_to_a_millisecond_over_any_symmetric_trips(ahead_ms:
     assert abs(clock.now_ms() - (wall.now_ns // MS + ahead_ms)) <= 1
 
 
+async def test_what_is_measured_anew_began_after_the_question() -> None:
+    wall, is_told = Wall(0, []), asyncio.Event()
+
+    async def ask() -> int:
+        await is_told.wait()
+        return await wall.ask()
+
+    clock = VenueClock(ask, now_ns=wall.read)
+    running = asyncio.create_task(clock.measure())
+    await asyncio.sleep(0)
+    wall.now_ns += 3_600_000 * MS
+    wall.ahead_ms -= 3_600_000
+    anew = asyncio.create_task(clock.measure_anew())
+    is_told.set()
+    await running
+    assert abs(await anew + 3_600_000 * MS) <= MS
+    assert wall.asked == 10
+
+
 async def test_one_slow_answer_changes_nothing() -> None:
     wall = Wall(1_270, [10, 10, 10, 10, 10])
     clock = VenueClock(wall.ask, now_ns=wall.read)
