@@ -11,7 +11,7 @@ from typing import Protocol
 
 from google.protobuf.message import DecodeError
 
-from shared.clock import NANOSECONDS_PER_MILLISECOND
+from shared.clock import NANOSECONDS_PER_MILLISECOND, NANOSECONDS_PER_SECOND, wall_ns
 from shared.errors import RejectedError, UnavailableError
 from shared.exchange.live.socket import LiveSocket
 from shared.exchange.mexc.frames import ChannelWords, parse
@@ -24,6 +24,8 @@ from shared.messages import Fill, Liquidity
 
 # A key lives for 60 minutes; after a failure there is time for many more attempts.
 KEEP_EVERY_S, KEEP_AGAIN_S = 20 * 60.0, 30.0
+# By the wall clock, which goes on while a computer sleeps: after this one it may have ended.
+LIFE_S = 50 * 60.0
 GOODBYE_S = 2.0
 PATH = "userDataStream"
 
@@ -117,10 +119,10 @@ class AccountWire(ChannelWords):
 class ListenKeys:
     """Hold the key of the account's stream; a key that led to nothing is given up for a new one."""
 
-    def __init__(self, rest: MexcRest, ws_url: str | None) -> None:
-        self._rest, self._url = rest, ws_url or WS_URL
+    def __init__(self, rest: MexcRest, ws_url: str | None, *, now_ns: Callable[[], int] = wall_ns) -> None:
+        self._rest, self._url, self._now_ns = rest, ws_url or WS_URL, now_ns
         self._key: str | None = None
-        self._is_good = False
+        self._is_good, self._kept_ns = False, 0
 
     def mark_good(self) -> None:
         """Learn that the stream came up with the key."""
@@ -128,8 +130,10 @@ class ListenKeys:
 
     async def address(self) -> str:
         """Return where to connect. Raises UnavailableError when no key was to be had."""
-        if not self._is_good or self._key is None:
+        age_s = (self._now_ns() - self._kept_ns) / NANOSECONDS_PER_SECOND
+        if not self._is_good or self._key is None or not 0.0 <= age_s < LIFE_S:
             await self.give_up()
+            self._kept_ns = self._now_ns()
             try:
                 self._key = (await self._rest.keep("POST", PATH, ListenKey)).listen_key
             except (RejectedError, NoSuchOrderError) as error:
@@ -146,8 +150,10 @@ class ListenKeys:
             wait_s = every_s
             if self._key is None:
                 continue
+            asked_ns = self._now_ns()
             try:
                 await self._rest.keep("PUT", PATH, ListenKey, {"listenKey": self._key})
+                self._kept_ns = asked_ns
             except UnavailableError:
                 wait_s = min(every_s, KEEP_AGAIN_S)
             except (RejectedError, NoSuchOrderError) as error:
