@@ -277,7 +277,12 @@ class NatsConsumer:
         delivered = max(place.delivered, 2 if place.stream_sequence <= self._sent_before else 1)
         if delivered > 1:
             self._handling.counters.redelivered += 1
-        decoded = self._handling.decode(message.subject, message.data)
+        if api.HEADER_SUBJECT in (message.headers or {}):
+            # Whoever may look messages up may have the answer sent anywhere, also where it must not publish.
+            self._handling.bury(message.subject, message.data, "the answer to a lookup, published by nobody")
+            decoded = None
+        else:
+            decoded = self._handling.decode(message.subject, message.data)
         if decoded is None:
             self._handled = place.stream_sequence
             self.settle(message.reply)

@@ -7,6 +7,8 @@ in its own name, dashboard and cli only command. Everything that is not listed i
 The right to make a consumer on a stream is the right to have the server repeat that stream's frames on any subject.
 So it is given for few streams, and never to a service for a stream that keeps what the service itself may publish,
 except for a strategy on ORDERS, where the server refuses a repetition within `ord.>`.
+The right to look a stream's messages up is the right to have an answer sent to any subject. The server marks such a
+frame, and consumers bury it. A lookup of a subject cannot tell it: it trusts who may read.
 """
 
 import msgspec

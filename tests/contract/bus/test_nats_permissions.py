@@ -13,7 +13,7 @@ from shared.bus.streams import BUCKETS, STREAMS
 from shared.errors import BusUnavailableError, ConfigError
 from shared.messages import CommandReply, Message
 from shared.testing.nats import RealNats
-from tests.contract.bus.conftest import note, until
+from tests.contract.bus.conftest import note, until, until_true
 from tests.contract.bus.test_durable import Worker
 
 pytestmark = pytest.mark.nats
@@ -135,6 +135,32 @@ async def test_a_service_consumes_what_it_needs(stack: Stack, user: str, streams
             await execution.publish("ord.event.cascade.sandbox.A-USDT", note(2), message_id="2")
             await until(lambda worker=worker: worker.handled == [2])  # type: ignore[misc]
     assert bus.counters()["denied"] == 0
+
+
+@pytest.mark.parametrize(
+    ("user", "stream", "own"),
+    [("rebalancer", "ORDERS", "ord.intent.cascade.sandbox.A-USDT"), ("dashboard", "DEAD", "dead.dashboard")],
+)
+async def test_an_answer_to_a_lookup_is_no_approval_wherever_it_is_sent(
+    stack: Stack, user: str, stream: str, own: str
+) -> None:
+    bus, execution, risk = await stack.user(user), await stack.user("execution"), await stack.user("risk")
+    approved = "ord.approved.sandbox.A-USDT"
+    assert bus.publish_lossy(own, note(1))
+    await until_true(lambda: _has(bus, stream, 1))
+    # Sent with an approval's subject as the place to answer to.
+    before = await bus.last_sequence("ORDERS") if user == "rebalancer" else 0
+    assert bus._connection.send(f"$JS.API.DIRECT.GET.{stream}", b'{"seq":1}', reply=approved)
+    await until_true(lambda: _has(risk, "ORDERS", before + 1))
+    await risk.publish(approved, note(2), message_id="real")
+    await execution.consume("ORDERS", "execution", worker := Worker(), filters=(approved,))
+    await until(lambda: worker.handled != [])
+    assert worker.handled == [2]
+    assert execution.counters()["dead_lettered"] == 1
+
+
+async def _has(bus: NatsBus, stream: str, sequence: int) -> bool:
+    return await bus.last_sequence(stream) >= sequence
 
 
 async def test_state_is_kept_under_the_services_own_keys(stack: Stack) -> None:
