@@ -108,6 +108,7 @@ class Child:
         self.phase = Phase.WAITING
         self.port = spec.port
         self.restarts = 0
+        self.is_prepared = False
         self.history = History()
         self.started_s = 0.0
         self.started_at_ns: int | None = None

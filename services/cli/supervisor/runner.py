@@ -176,12 +176,15 @@ class Supervisor:
             await asyncio.sleep(READY_POLL_S if readiness.ready else STARTING_POLL_S)
 
     async def _first_ready(self, child: Child) -> None:
-        if child.spec.once_ready is None or child.restarts:
+        if child.spec.once_ready is None or child.is_prepared:
             return
         try:
             await child.spec.once_ready()
         except CascadeError as error:
             self.request_stop(Outcome(1, f"{child.spec.name}: {error}"))
+            return
+        # Not before: a process that died meanwhile leaves it to the next one.
+        child.is_prepared = True
 
     async def _until_needs(self, child: Child) -> bool:
         while not self._stop.is_set():

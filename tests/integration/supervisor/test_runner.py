@@ -159,6 +159,24 @@ async def test_preparation_runs_once_before_the_others_start(stack: Stack) -> No
     await running
 
 
+async def test_preparation_that_a_crash_cut_short_is_done_again(stack: Stack) -> None:
+    prepared: list[int] = []
+
+    async def prepare() -> None:
+        prepared.append(stack.pid("broker"))
+        if len(prepared) == 1:
+            os.kill(prepared[0], signal.SIGKILL)
+            await asyncio.Event().wait()
+
+    stack.add("broker", once_ready=prepare)
+    stack.add("risk", after=("broker",))
+    running = stack.start()
+    await until(lambda: stack.phases() == {"broker": "ready", "risk": "ready"}, what="all ready")
+    assert len(set(prepared)) == 2
+    stack.supervisor.request_stop()
+    await running
+
+
 async def test_preparation_that_fails_ends_the_stack(stack: Stack) -> None:
     async def prepare() -> None:
         raise UnavailableError("no streams")
