@@ -211,7 +211,7 @@ class Recovery:
 
     async def _miss(self, order: Order) -> None:
         known = self._misses.get(order.client_order_id, Misses())
-        self._misses[order.client_order_id] = known.after(self._desk.wall_clock_ns())
+        self._misses[order.client_order_id] = known.after(self._desk.age_clock_ns())
         if order.state is OrderState.SUBMITTED:
             await self._desk.commit(self._moved(order, OrderState.UNKNOWN, "the venue does not know it yet"))
 

@@ -10,7 +10,7 @@ from shared.clock import NANOSECONDS_PER_SECOND
 
 
 class Misses(msgspec.Struct, frozen=True):
-    """Count how often a venue did not know an order, from `first_ns` to `last_ns` on the machine's clock."""
+    """Count how often a venue did not know an order, from `first_ns` to `last_ns` on a clock that nobody sets."""
 
     count: int = 0
     first_ns: int = 0

@@ -87,7 +87,8 @@ class Rig:
         self.config = config
         self.broker = MemoryBroker()
         self.outside = MemoryBus(self.broker, service="outside")
-        self.age_ns = itertools.count(1, 60_000_000)
+        # Read twice a pass: by whoever takes turns, and for a miss.
+        self.age_ns = itertools.count(1, 30_000_000)
         self.fault: str | None = None
         self.crashed = asyncio.Event()
         self.venue: ScriptedVenue
@@ -143,7 +144,7 @@ class Rig:
             account="paper",
             simulated=self.venue,
             fault_point=self._fault_point,
-            wall_clock_ns=lambda: next(self.age_ns),
+            age_clock_ns=lambda: next(self.age_ns),
         )
         closers = (self.venue.close, self.journal.close)
         self.service = ExecutionService(self.desk, timeframe="1h", closers=closers)

@@ -45,7 +45,7 @@ class WireRig(Rig):
             account="paper",
             simulated=None,
             fault_point=self._fault_point,
-            wall_clock_ns=lambda: next(self.age_ns),
+            age_clock_ns=lambda: next(self.age_ns),
             pause_clock_ns=lambda: self.slept_ns,
         )
         self.service = ExecutionService(
@@ -255,6 +255,20 @@ async def test_a_lost_request_is_given_up_after_enough_misses_and_never_repeated
     await rig.approve(approve(intent(1)))
     assert await rig.settled(1) == [OrderState.REJECTED_UNCONFIRMED]
     assert len(rig.wire.submitted) == 1
+
+
+async def test_a_clock_that_is_set_forward_gives_no_order_up(rig: WireRig) -> None:
+    rig.wire.lose_requests = 1
+    rig.config = type(QUICK)(reconcile_interval_s=0.1, resolve_interval_s=0.01, misses_min=3, misses_span_s=3600)
+    await rig.start()
+    hours = itertools.count(1, 3600 * NANOSECONDS_PER_SECOND)
+    rig.desk.wall_clock_ns = lambda: next(hours)
+    await rig.step(1, BTC=100.0)
+    await rig.approve(approve(intent(1)))
+    await rig.settled(1, states=(OrderState.UNKNOWN,))
+    misses = rig.service._recovery._misses
+    await rig.until(lambda: not rig.desk.books.uncertain_orders() or any(one.count > 5 for one in misses.values()))
+    assert len(rig.desk.books.uncertain_orders()) == 1
 
 
 @pytest.mark.parametrize("fault", ["after_journal_before_send", "after_send_before_outcome"])
