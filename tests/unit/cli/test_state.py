@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -47,6 +48,23 @@ def child(pid: int | None, command: str) -> ChildStatus:
 def prepare(state_dir: Path, identity: dict[str, str], *, fresh: bool = False, is_replay: bool = False) -> str:
     state_dir.mkdir(exist_ok=True)
     return prepare_state_dir(state_dir, identity, fresh=fresh, is_replay=is_replay)
+
+
+ON_A_FULL_DISK = """
+import resource, sys
+from pathlib import Path
+from services.cli.statedir import prepare_state_dir
+resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))
+prepare_state_dir(Path(sys.argv[1]), {"stack.assets": "('A', 'B')"}, fresh=False, is_replay=False)
+"""
+
+
+def test_a_start_on_a_full_disk_does_not_cost_the_run(tmp_path: Path) -> None:
+    prepare(tmp_path / "a", SANDBOX)
+    command = [sys.executable, "-c", ON_A_FULL_DISK, str(tmp_path / "a")]
+    failed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert "File too large" in failed.stderr
+    assert "goes on" in prepare(tmp_path / "a", SANDBOX)
 
 
 def test_lock_is_for_one(tmp_path: Path) -> None:
