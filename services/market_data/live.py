@@ -246,6 +246,8 @@ class LiveMarketService:
 
     async def _after_pause(self) -> None:
         """Go on with the step that runs now; the ones that were slept through are the venue's candles."""
+        # Before a step that somebody could order on.
+        self._send_status()
         now_ns = await self._waking.wake(self._ticks, self._must_stop)
         if not self._is_stopping:
             self._builder.skip_to(now_ns)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+import pytest
 import structlog
 
 from services.market_data.core.quality import QualityState
@@ -97,6 +98,22 @@ async def test_trades_that_a_clock_set_back_made_look_wrong_are_missing_from_no_
     bars = [one for one in live.of(Bar) if one.close_time_ns == T0 + 120 * S]
     assert [one.close for one in bars] == [2.5, 2.5], "the venue's candles: a trade of ours was refused"
     assert len(live.of(BarsClosed)) == 2
+
+
+async def test_that_nothing_is_trusted_after_a_sleep_is_told_before_any_step(
+    live: Live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.market_data.live.STATUS_INTERVAL_S", 3_600.0)
+    live.market.candles = {name: [candle(name, 0)] for name in (ONE, TWO)}
+    await live.start()
+    for name in (ONE, TWO):
+        live.trade(name, 61)
+    await live.steps(1)
+    clock = Measured(live)
+    live.sleep(4_000)
+    await live.until(lambda: clock.asked == 1)
+    await live.until(lambda: live.status(ONE).state is FeedState.STALE)
+    assert len(live.of(BarsClosed)) == 1
 
 
 def make_ticks() -> Ticks:
