@@ -188,7 +188,7 @@ class LiveMarketService:
         return Proof(
             self._market,
             self._stack.assets,
-            now_ns=self._now_ns,
+            known_ns=lambda: self._waking.known_ns(self._ticks),
             # Prices of two bars ago are stale for risk: a short bar is rather called unproven than late.
             timeout_s=min(self._config.candles_timeout_s, self._interval_ns / NANOSECONDS_PER_SECOND / 2),
             on_lost=self._ticks.on_lost,

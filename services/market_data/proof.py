@@ -28,20 +28,23 @@ _Known = tuple[int, float, Side]
 
 
 class Proof:
-    """Hold the trades of one venue's markets; `timeout_s` bounds how long a step waits for an answer."""
+    """Hold the trades of one venue's markets; `timeout_s` bounds how long a step waits for an answer.
+
+    `known_ns` returns the venue's time, None while it is not known: nothing is proven up to a time that never was.
+    """
 
     def __init__(
         self,
         market: VenueMarket,
         instruments: Sequence[str],
         *,
-        now_ns: Callable[[], int],
+        known_ns: Callable[[], int | None],
         timeout_s: float,
         on_lost: Callable[[Sequence[Trade]], None],
         metrics: Metrics,
         log: Log,
     ) -> None:
-        self._market, self._now_ns, self._timeout_s, self._on_lost = market, now_ns, timeout_s, on_lost
+        self._market, self._known_ns, self._timeout_s, self._on_lost = market, known_ns, timeout_s, on_lost
         self._log = log
         self._builder: StepBuilder | None = None
         self._held: dict[str, list[Trade]] = {name: [] for name in instruments}
@@ -79,7 +82,10 @@ class Proof:
         while True:
             await asyncio.sleep(LOOK_S)
             for name, held in self._held.items():
-                end_ns = self._now_ns() - SETTLED_NS
+                now_ns = self._known_ns()
+                if now_ns is None:
+                    break
+                end_ns = now_ns - SETTLED_NS
                 since_ns = max(self._until_ns[name], self._asked_ns[name])
                 if len(held) - self._asked_held[name] >= HELD_MAX or end_ns - since_ns >= every_ns:
                     # A venue that does not answer, or not to the point, is not asked more often for it.
@@ -88,9 +94,9 @@ class Proof:
 
     async def prove(self, close_ns: int) -> None:
         """Compare every market up to a step's end, and hand on what there is."""
-        early_ns = close_ns + SETTLED_NS - self._now_ns()
+        early_ns = close_ns + SETTLED_NS - (self._known_ns() or 0)
         if early_ns > 0:
-            await asyncio.sleep(early_ns / NANOSECONDS_PER_SECOND)
+            await asyncio.sleep(min(early_ns, SETTLED_NS) / NANOSECONDS_PER_SECOND)
         await asyncio.gather(*(self._compare(name, close_ns, is_last=True) for name in self._held))
 
     def doubts(self, open_ns: int, close_ns: int) -> dict[str, str]:

@@ -53,6 +53,11 @@ class Waking:
             self._awake_ns = now_ns
         return now_ns
 
+    def known_ns(self, ticks: Ticks) -> int | None:
+        """Return the venue's time, or None while it is not known."""
+        now_ns = self.look(ticks)
+        return now_ns if self.is_awake else None
+
     async def wake(self, ticks: Ticks, is_stopping: Callable[[], bool]) -> int:
         """Measure the venue's clock anew, however long that takes, and return its time; or stop, still not awake."""
         while not self.is_awake and not is_stopping():

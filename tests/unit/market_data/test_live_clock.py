@@ -5,11 +5,13 @@ import asyncio
 import pytest
 import structlog
 
+from services.market_data import proof
 from services.market_data.core.quality import QualityState
 from services.market_data.core.quality_words import Limits
 from services.market_data.ticks import Ticks
 from services.market_data.waking import Waking
 from shared.bus.memory import MemoryBroker, MemoryBus
+from shared.exchange.port import Recovered
 from shared.messages import Bar, BarsClosed, FeedState
 from shared.metrics import Metrics
 from shared.pauses import PauseWatch
@@ -114,6 +116,31 @@ async def test_that_nothing_is_trusted_after_a_sleep_is_told_before_any_step(
     await live.until(lambda: clock.asked == 1)
     await live.until(lambda: live.status(ONE).state is FeedState.STALE)
     assert len(live.of(BarsClosed)) == 1
+
+
+async def test_nothing_is_proven_up_to_a_time_that_never_was(live: Live, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proof, "LOOK_S", 0.01)
+    live.market.is_counted = False
+    await live.start()
+    asked = list[int]()
+    recover = live.market.recover
+
+    async def note(instrument: str, start_ns: int, end_ns: int) -> Recovered:
+        asked.append(end_ns)
+        return await recover(instrument, start_ns, end_ns)
+
+    monkeypatch.setattr(live.market, "recover", note)
+    await live.at(20)
+    await live.until(lambda: len(asked) >= 2)
+    clock = Measured(live)
+    clock.set_clock(3600)
+    await live.until(lambda: clock.asked == 1)
+    await asyncio.sleep(0.1)
+    clock.answer()
+    await live.until(lambda: live.service._waking.is_awake)  # type: ignore[union-attr]
+    live.now_ns += 20 * S
+    await live.until(lambda: len(asked) >= 4)
+    assert max(asked) <= T0 + 40 * S
 
 
 def make_ticks() -> Ticks:
