@@ -43,7 +43,7 @@ status: venv ## Show what runs, its health and the trading state
 
 test: venv-dev ## Run every test that this machine can run, and say what was skipped and why (TESTS=path for some)
 	@$(python) -m pytest -q -m browser $(or $(TESTS),tests) || [ $$? -eq 5 ]
-	@$(python) -m pytest -m "not browser" -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(or $(TESTS),tests)
+	@$(python) -m pytest -m "not browser" -n $(WORKERS) --dist loadfile $(or $(TESTS),tests)
 
 check: check-format check-lint check-types check-imports check-lock ## Check format, lint, types, import rules and the lock
 
