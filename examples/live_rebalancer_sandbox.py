@@ -15,7 +15,7 @@ import sys
 from services.rebalancer import LiveRebalancer, RebalanceConfig
 from shared.exchange import DualExchange
 
-SANDBOX = (sys.executable, "-m", "services.cli", "sandbox", "--json", "--stop-with-stdin", "--speed", "600")
+SANDBOX = (sys.executable, "-m", "services.cli", "sandbox", "--json", "--stop-with-stdin", "--speed", "60")
 REACHED = ("venue", "rest_url", "ws_url", "ws_api_url", "api_key", "secret")
 
 

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.nats, pytest.mark.slow, pytest.mark.timeout(200)]
 
 async def test_paper_orders_fill_on_the_venues_market_and_never_reach_it(tmp_path: Path) -> None:
     nats_binary()
-    async with running_sandbox("mexc", speed=600.0) as venue:
+    async with running_sandbox("mexc", speed=60.0) as venue:
         options = (
             "stack.mode=paper",
             "stack.timeframe=2s",
