@@ -4,7 +4,6 @@ In: what this run is, what the directory holds. Out: a directory that is ready t
 markets or another history than it began with; state that is deleted without a copy kept.
 """
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 from services.cli.resolve import differences
 from services.cli.runfile import LOCK_FILE, RUN_FILE
 from shared.errors import ConfigError
+from shared.whole_file import write_whole
 
 IDENTITY_FILE = "identity.json"
 FINISHED_FILE = "finished.json"
@@ -52,7 +52,8 @@ def prepare_state_dir(state_dir: Path, identity: Mapping[str, str], *, fresh: bo
     elif (known := _read_identity(state_dir / IDENTITY_FILE)) is not None:
         _refuse_differences(state_dir, known, identity, is_replay=is_replay)
         sentence = f"goes on where it stopped, state in {state_dir}"
-    _write(state_dir / IDENTITY_FILE, msgspec.json.format(msgspec.json.encode(identity), indent=2))
+    # Half an identity would cost the run.
+    write_whole(state_dir / IDENTITY_FILE, msgspec.json.format(msgspec.json.encode(identity), indent=2))
     return sentence
 
 
@@ -87,16 +88,6 @@ def _set_aside(state_dir: Path) -> Path:
         if path.name not in (LOCK_FILE, RUN_FILE):
             path.rename(kept / path.name)
     return kept
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write all of a file or nothing: half an identity would cost the run, on a full disk or by a kill."""
-    draft = path.with_name(f".{path.name}.new")
-    with draft.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
 
 
 def _read_identity(path: Path) -> dict[str, str] | None:

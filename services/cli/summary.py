@@ -15,7 +15,6 @@ from shared.clock import NANOSECONDS_PER_SECOND
 from shared.domain.digests import decisions_digest, fills_digest, unique_by, unique_fills
 from shared.messages import AccountSnapshot, Bar, DecisionRecord, OrderEvent, OrderIntent, OrderRefused
 
-# A refusal may be stored before the record of the plan that it belongs to.
 INITIAL = "allocate"
 
 

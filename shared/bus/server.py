@@ -24,6 +24,7 @@ import nkeys
 from shared.bus import nats_api as api
 from shared.bus.permissions import STRATEGIES, Role, StrategyUser, roles
 from shared.errors import ConfigError, InputError
+from shared.whole_file import write_whole
 
 VERSION_TIMEOUT_S = 10
 MAX_PAYLOAD_BYTES = 1024 * 1024
@@ -199,14 +200,7 @@ def _embedded() -> Path | None:
 
 def _public_key(path: Path) -> str:
     if not path.exists():
-        seed = nkeys.encode_seed(os.urandom(SEED_BYTES), nkeys.PREFIX_BYTE_USER)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(seed)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_whole(path, nkeys.encode_seed(os.urandom(SEED_BYTES), nkeys.PREFIX_BYTE_USER))
     try:
         pair = nkeys.from_seed(bytearray(path.read_bytes().strip()))
         return str(pair.public_key.decode())

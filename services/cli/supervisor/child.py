@@ -63,6 +63,11 @@ class Guard:
         self._listed: dict[int, bool] = {}
         self._turn = asyncio.Lock()
 
+    async def open(self) -> None:
+        """Start the guard before the first child, so that this process may die at once after starting that."""
+        async with self._turn:
+            await self._start()
+
     async def add(self, pid: int, *, last: bool) -> None:
         """Put a process group on the list."""
         # Children start side by side. A second guard would never hear of their ends, and would signal who has their

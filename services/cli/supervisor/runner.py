@@ -81,6 +81,7 @@ class Supervisor:
 
     async def run(self) -> Outcome:
         """Start everything, keep it running, and return when it has stopped."""
+        await self._guard.open()
         tasks = [asyncio.ensure_future(self._keep(child)) for child in self._children.values()]
         tasks.append(asyncio.ensure_future(self._rotate_logs()))
         for task in tasks:

@@ -11,7 +11,7 @@ import msgspec
 from services.rebalancer.core.report import Report
 from shared.messages import DecisionRecord
 
-# Looks that led to no plan.
+# Looks that led to no plan; a refusal may be stored before the record of the plan that it belongs to.
 QUIET_ACTIONS = frozenset({"none", "wait", "refuse"})
 
 

@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from shared.errors import ConfigError
+from shared.whole_file import write_whole
 
 VERSION = "9.3.4"
 JAR_NAME = f"questdb-{VERSION}.jar"
@@ -121,7 +122,7 @@ def read_password(directory: Path, name: str) -> str:
     path = password_file(directory, name)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not path.exists():
-        write_private(path, secrets.token_urlsafe(_PASSWORD_BYTES))
+        write_whole(path, secrets.token_urlsafe(_PASSWORD_BYTES).encode())
     return path.read_text(encoding="utf-8").strip()
 
 
@@ -179,8 +180,8 @@ def prepare(
     text += "".join(f"{key}={value}\n" for key, value in (extra or {}).items())
     path = directory / CONFIG
     path.parent.mkdir(exist_ok=True)
-    write_private(path, text)
-    write_private(directory / LOG_CONFIG, _LOG)
+    write_whole(path, text.encode())
+    write_whole(directory / LOG_CONFIG, _LOG.encode())
     return path
 
 
@@ -189,16 +190,6 @@ def start_command(java: Path, jar: Path, directory: Path) -> tuple[str, ...]:
     memory = ("-XX:+UseSerialGC", f"-Xmx{_HEAP}", "-XX:+ExitOnOutOfMemoryError")
     module = ("-p", str(jar), "-m", "io.questdb/io.questdb.ServerMain", "-d", str(directory.absolute()))
     return (str(java), *memory, *module)
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, at once or not at all."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(temporary).replace(path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

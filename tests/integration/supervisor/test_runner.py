@@ -221,6 +221,36 @@ asyncio.run(main())
     assert sorted((tmp_path / "notes").read_text().split()[1::2]) == ["broker", "broker", "risk", "risk"]
 
 
+async def test_a_supervisor_that_dies_while_it_starts_its_first_child_leaves_no_orphan(tmp_path: Path) -> None:
+    script = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from services.cli.supervisor.child import Child, Guard
+from tests.integration.supervisor.fakes import Stack
+spawn, add = Child.spawn, Guard.add
+def die(*arguments, **options):
+    os.kill(os.getpid(), signal.SIGKILL)
+async def spawn_and_no_more(child):
+    process = await spawn(child)
+    (Path(sys.argv[1]) / "pid").write_text(str(process.pid))
+    asyncio.create_subprocess_exec = die
+    return process
+async def add_and_die(guard, pid, *, last):
+    await add(guard, pid, last=last)
+    die()
+Child.spawn, Guard.add = spawn_and_no_more, add_and_die
+async def main():
+    stack = Stack(Path(sys.argv[1]))
+    stack.add("broker")
+    await stack.start()
+asyncio.run(main())
+"""
+    supervisor = await asyncio.create_subprocess_exec(sys.executable, "-c", script, str(tmp_path))
+    assert await supervisor.wait() == -signal.SIGKILL
+    pid = int((tmp_path / "pid").read_text())
+    await until(lambda: not is_alive(pid), what="the child is gone")
+
+
 @pytest.mark.skipif(not Path("/proc/self/cmdline").exists(), reason="no /proc here")
 async def test_processes_that_start_together_share_one_guard(stack: Stack) -> None:
     for name in ("broker", "venue", "store"):
