@@ -5,6 +5,7 @@ acknowledgements. Never: a later message handled while an earlier one of the sam
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 
@@ -43,7 +44,7 @@ class MemoryClient:
             raise BusUnavailableError(f"not connected within {timeout_s} s") from error
 
 
-class Running:
+class Running(ABC):
     """Run one subscription in its own task."""
 
     def __init__(self, client: MemoryClient) -> None:
@@ -83,8 +84,8 @@ class Running:
                 # A handler that never waits must not keep the other clients of this loop from running.
                 await asyncio.sleep(0)
 
-    def _next(self) -> Coroutine[None, None, None] | None:
-        raise NotImplementedError
+    @abstractmethod
+    def _next(self) -> Coroutine[None, None, None] | None: ...
 
     def _detach(self) -> None:
         if self in self.client.running:
@@ -189,8 +190,8 @@ class DurableRunning(Running):
     async def _skip(self, sequence: int) -> None:
         self.ack(sequence)
 
-    async def _hand_over(self, delivery: Delivery, payload: bytes) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def _hand_over(self, delivery: Delivery, payload: bytes) -> None: ...
 
     def ack(self, sequence: int) -> None:
         """Acknowledge one delivery."""

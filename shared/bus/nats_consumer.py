@@ -9,6 +9,7 @@ Never: a later message before an earlier one, a handler cancelled half way, a me
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 
 import msgspec
 import structlog
@@ -44,7 +45,7 @@ class ConsumerSettings(msgspec.Struct, frozen=True):
     max_deliver: int = -1
 
 
-class NatsConsumer:
+class NatsConsumer(ABC):
     """Read one durable; subclasses say what a delivery means."""
 
     def __init__(self, connection: NatsConnection, handling: Handling, settings: ConsumerSettings) -> None:
@@ -92,11 +93,11 @@ class NatsConsumer:
         """Acknowledge a delivery; when that is lost, the delivery comes again and is acknowledged again."""
         self._connection.send(reply, api.ACK)
 
-    async def _receive(self, delivery: Delivery, payload: bytes, reply: str) -> Outcome:
-        raise NotImplementedError
+    @abstractmethod
+    async def _receive(self, delivery: Delivery, payload: bytes, reply: str) -> Outcome: ...
 
-    def _is_repetition(self, sequence: int, reply: str) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _is_repetition(self, sequence: int, reply: str) -> bool: ...
 
     def _forget_positions(self) -> None:
         self._handled = self._sent_before = 0

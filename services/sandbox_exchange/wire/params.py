@@ -5,11 +5,12 @@ Never: a value that was not sent.
 """
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import ClassVar
 
 
-class RequestParams:
+class RequestParams(ABC):
     """Hold what a client sent. A venue says how its numbers and ids are spelt, and what it answers to others."""
 
     whole: ClassVar[re.Pattern[str]]
@@ -19,17 +20,17 @@ class RequestParams:
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
 
+    @abstractmethod
     def missing(self, name: str) -> Exception:
         """Return the error of a parameter that is not there or empty."""
-        raise NotImplementedError
 
+    @abstractmethod
     def illegal(self, name: str, legal: str) -> Exception:
         """Return the error of a parameter that is spelt otherwise than `legal`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def not_whole(self, name: str) -> Exception:
         """Return the error of a parameter that is no whole number."""
-        raise NotImplementedError
 
     def text(self, name: str) -> str:
         """Return a parameter that must be there."""
