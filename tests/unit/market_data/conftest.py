@@ -1,10 +1,11 @@
-"""A live market for tests."""
+"""A live and a replayed market for tests."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from tests.unit.market_data.live_rig import Live
+from tests.unit.market_data.replay_rig import World
 
 
 @pytest.fixture
@@ -14,3 +15,10 @@ async def live() -> AsyncIterator[Live]:
     yield one
     await one.kill()
     assert one.failed == []
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    world = World()
+    yield world
+    await world.end()
